@@ -1,0 +1,47 @@
+"""Commands beside training: ``python -m selector <command>``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from selector.errors import InvalidInput
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 2 bad input, 130 interrupted.
+    """
+    parser = argparse.ArgumentParser(prog="python -m selector", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    evaluating = commands.add_parser("evaluate", help="measure a finished run again and print its table")
+    evaluating.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
+    evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
+    evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
+    arguments = parser.parse_args(argv)
+    try:
+        return _evaluate(arguments)
+    except InvalidInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from selector.config import load_run
+
+    cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt")
+    from rich.console import Console
+
+    from selector.run import evaluate_run
+
+    evaluate_run(cfg, arguments.run, arguments.checkpoint, Console(), arguments.figure)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""From a Hydra configuration to objects: the schema of the run-wide keys, and building with checks.
+
+What may stand under a group (``strategy``, ``tau``, …) is the signature of the class that its ``_target_`` names:
+there is one list of options, the constructor's. Importing this module does not import torch.
+"""
+
+import difflib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from selector.errors import InvalidInput, check_at_least, check_positive
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+    from selector.networks import Network
+    from selector.optimizer import OptimizerOptions
+    from selector.problems import Problem
+    from selector.schedules import Schedule
+    from selector.strategies import Strategy
+
+T = TypeVar("T")
+
+
+@dataclass
+class ProblemSchema:
+    """Sizes; see :class:`selector.problems.Problem`."""
+
+    N: int = MISSING
+    S: int = MISSING
+    D: int = MISSING
+    max_enumeration: int = MISSING
+
+
+@dataclass
+class AcceleratorSchema:
+    """Where and how precisely to compute; the first four are arguments of Lightning's Trainer."""
+
+    accelerator: str = MISSING
+    devices: int = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+    tf32: bool = MISSING
+    compile: bool = MISSING
+
+
+@dataclass
+class Schema:
+    """The keys of configs/train.yaml and their types; groups without a type here are checked when they are built."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    seeds: int = MISSING
+    max_steps: int = MISSING
+    batch_size: int = MISSING
+    val_every: int = MISSING
+    held_out: int = MISSING
+    stop_at_regret: float | None = None
+    patience: int | None = None
+    resume: str | None = None
+    problem: ProblemSchema = field(default_factory=ProblemSchema)
+    items: Any = MISSING
+    critic: Any = MISSING
+    network: Any = MISSING
+    strategy: Any = MISSING
+    tau: Any = MISSING
+    optimizer: Any = MISSING
+    accelerator: AcceleratorSchema = field(default_factory=AcceleratorSchema)
+    logger: Any = MISSING
+    trainer: Any = MISSING
+
+
+ConfigStore.instance().store(name="schema", node=Schema)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All objects of one training run, checked and ready for :func:`selector.fit`."""
+
+    problem: "Problem"
+    network: "Network"
+    strategy: "Strategy"
+    tau: "Schedule"
+    optimizer: "OptimizerOptions"
+    trainer: dict[str, Any]
+
+
+def build_experiment(cfg: DictConfig) -> Experiment:
+    """Build all objects that ``cfg`` describes. Nothing is written, no device is touched.
+
+    Raises:
+        InvalidInput: naming the first key that is wrong.
+    """
+    from selector.critics import Critic
+    from selector.items import Items
+    from selector.networks import Network
+    from selector.optimizer import OptimizerOptions
+    from selector.problems import Problem
+    from selector.schedules import Schedule
+    from selector.strategies import Strategy
+    from selector.training import check_fit
+
+    check_at_least(1, **{key: cfg[key] for key in ("seeds", "max_steps", "batch_size", "val_every", "held_out")})
+    check_at_least(0, seed=cfg.seed)
+    check_at_least(1, patience=cfg.patience)
+    check_positive(stop_at_regret=cfg.stop_at_regret)
+    sizes = {key: cfg.problem[key] for key in ("N", "S", "D")}
+    for key, value in {**sizes, "max_enumeration": cfg.problem.max_enumeration}.items():
+        check_at_least(1, **{f"problem.{key}": value})
+    trainer = trainer_arguments(cfg)
+    critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
+    items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]
+    problem = Problem(items, critic, **sizes, max_enumeration=cfg.problem.max_enumeration)
+    strategy = build(cfg.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
+    tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
+    optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
+    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
+    network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    check_fit(problem, network, strategy)
+    return Experiment(problem, network, strategy, tau, optimizer, trainer)
+
+
+def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":
+    """The logger that ``cfg.logger`` describes, or None; it starts no run yet.
+
+    Raises:
+        InvalidInput: naming the key that is wrong.
+    """
+    if cfg.logger._target_ is None:
+        return None
+    from lightning.pytorch.loggers import Logger
+
+    shown = plain(cfg, without=("logger", "resume"))
+    return build(cfg.logger, "logger", Logger, name=cfg.name, seeds=seeds, config=shown)  # type: ignore[type-abstract]
+
+
+def plain(cfg: DictConfig, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The resolved configuration as plain dicts and lists."""
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items() if key not in (*without, "hydra")}
+
+
+def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer: from the accelerator group, and whatever stands under ``trainer``.
+
+    Raises:
+        InvalidInput: for a device that is not there, an argument that Lightning does not have, or one that has a key
+            of its own here.
+    """
+    import lightning.pytorch as pl
+    import torch
+
+    asked = cfg.accelerator
+    check_at_least(1, **{"accelerator.devices": asked.devices})
+    there = {"cpu": 10**6, "gpu": torch.cuda.device_count(), "cuda": torch.cuda.device_count()}
+    there["mps"] = int(torch.backends.mps.is_available())
+    there["auto"] = 10**6
+    if asked.accelerator not in there:
+        raise InvalidInput("accelerator.accelerator", asked.accelerator, f"must be one of {', '.join(there)}")
+    if not there[asked.accelerator]:
+        raise InvalidInput("accelerator.accelerator", asked.accelerator, "no such device is here; try accelerator=cpu")
+    if asked.devices > there[asked.accelerator]:
+        raise InvalidInput("accelerator.devices", asked.devices, f"only {there[asked.accelerator]} are here")
+    if cfg.batch_size % asked.devices:
+        raise InvalidInput("batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}")
+
+    given = plain(cfg)["trainer"] or {}
+    elsewhere = {
+        "max_steps": "max_steps",
+        "max_epochs": "max_steps",
+        "val_check_interval": "val_every",
+        "check_val_every_n_epoch": "val_every",
+        "gradient_clip_val": "optimizer.clip",
+        "logger": "logger",
+        "accelerator": "accelerator.accelerator",
+        "devices": "accelerator.devices",
+        "strategy": "accelerator.strategy",
+        "precision": "accelerator.precision",
+    }
+    allowed = [name for name in inspect.signature(pl.Trainer).parameters if name not in elsewhere]
+    for name, value in given.items():
+        if name in elsewhere:
+            raise InvalidInput(f"trainer.{name}", value, f"use {elsewhere[name]} instead")
+        if name not in allowed:
+            raise InvalidInput(f"trainer.{name}", value, _no_such(name, allowed, "Lightning's Trainer has no argument"))
+    return {
+        "accelerator": asked.accelerator,
+        "devices": asked.devices,
+        "strategy": asked.strategy,
+        "precision": asked.precision,
+        **given,
+    }
+
+
+def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
+    """Make the object that a configuration node describes.
+
+    Args:
+        node: ``_target_`` and the constructor's options.
+        key: where the node stands, for messages.
+        base: what the target must be a subclass of.
+        given: arguments that come from elsewhere (N, S, D, seeds …); passed where the constructor has them.
+
+    Raises:
+        InvalidInput: for a target that is none or of another kind, and for options that do not exist or have the
+            wrong type or value.
+    """
+    content: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
+        raise InvalidInput(key, content, f"must name a {base.__name__} as {key}._target_")
+    options = {str(name): value for name, value in content.items()}
+    target = resolve(options.pop("_target_"), f"{key}._target_", base)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nn.Module's own
+    parameters = {n: p for n, p in inspect.signature(target).parameters.items() if p.kind not in variadic}
+    hints = get_type_hints(target.__init__)
+    for name, value in options.items():
+        where = f"{key}.{name}"
+        if name in given:
+            raise InvalidInput(where, value, "is set elsewhere: " + ("problem." if name in "NSD" else "") + name)
+        if name not in parameters:
+            allowed = [name for name in parameters if name not in given]
+            raise InvalidInput(where, value, _no_such(name, allowed, f"{target.__name__} has no option"))
+        if not fits(value, hints.get(name, Any)):
+            raise InvalidInput(where, value, f"must be {type_name(hints[name])}")
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options and n not in given]
+    if missing:
+        raise InvalidInput(f"{key}.{missing[0]}", None, f"{target.__name__} needs it")
+    try:
+        return target(**options, **{name: value for name, value in given.items() if name in parameters})
+    except InvalidInput as error:
+        raise error.under(key) from None
+
+
+def resolve(path: str, key: str, base: type[T]) -> type[T]:
+    """The class with the dotted name ``path``.
+
+    Raises:
+        InvalidInput: when there is none, or it is not a ``base``.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise InvalidInput(key, path, f"no such class; must be a subclass of {base.__name__}") from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InvalidInput(key, path, f"must be a subclass of {base.__module__}.{base.__name__}")
+    return found
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a yaml value has the type that a constructor's annotation asks for."""
+    if hint is Any:
+        return True
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, list) and all(fits(element, arguments[0]) for element in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, str)
+    return isinstance(value, hint if isinstance(hint, type) else object)
+
+
+def type_name(hint: Any) -> str:
+    """An annotation in words a user of a command line knows."""
+    words = {float: "a number", int: "a whole number", str: "a word", bool: "true or false", NoneType: "null"}
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(type_name(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin is not None and issubclass(origin, Sequence):
+        return f"a list, each {type_name(arguments[0])}"
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _no_such(name: str, allowed: Sequence[str], what: str) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{what} {name} (it has {', '.join(allowed) or 'none'}){hint}"
+
+
+def load_run(folder: Path, needs: str) -> DictConfig:
+    """The configuration that a run was started with.
+
+    Args:
+        folder: the run folder.
+        needs: a file that must be in it.
+
+    Raises:
+        InvalidInput: when ``folder`` is not a run folder.
+    """
+    stored = folder / ".hydra" / "config.yaml"
+    if not folder.is_dir():
+        raise InvalidInput("run", folder, "no such folder; must be a run folder")
+    for path in (stored, stored.with_name("hydra.yaml"), folder / needs):
+        if not path.is_file():
+            raise InvalidInput("run", folder, f"is no run folder: {path.relative_to(folder)} is missing")
+    cfg = OmegaConf.load(stored)
+    assert isinstance(cfg, DictConfig)
+    # ${hydra:…} in a stored configuration means the Hydra of that run, not of this process.
+    hydra = OmegaConf.load(stored.with_name("hydra.yaml"))
+    OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
+    OmegaConf.resolve(cfg)
+    cfg.name = folder.name
+    return cfg

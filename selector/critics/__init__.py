@@ -1,0 +1,8 @@
+"""Differentiable losses over filled slots."""
+
+from selector.critics.base import Critic, SeparableCritic
+from selector.critics.diversity import Diversity
+from selector.critics.targets import SlotTargets, SumTarget, TargetValue
+from selector.critics.teacher import Teacher
+
+__all__ = ["Critic", "Diversity", "SeparableCritic", "SlotTargets", "SumTarget", "TargetValue", "Teacher"]

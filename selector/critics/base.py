@@ -1,0 +1,43 @@
+"""The contract of a critic: a differentiable loss over filled slots.
+
+Shape legend: Q critic queries · `*` any leading dims (in training ``[R, B]``: seeds, batch) · S slots · N items ·
+D features per item. Lower loss is better.
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from selector.batch import Batch
+
+
+class Critic(nn.Module, ABC):
+    """A loss over filled slots, one number per list, never reduced over lists."""
+
+    @abstractmethod
+    def forward(self, slots: Tensor, batch: Batch) -> Tensor:
+        """Judge filled slots.
+
+        Args:
+            slots: ``[Q, *, S, D]``.
+            batch: the lists that the slots were filled from, with leading dims ``*``.
+
+        Returns:
+            ``[Q, *]``.
+        """
+
+
+class SeparableCritic(Critic):
+    """A critic that is a sum over slots of a loss of each slot alone, so that the best choice is found slot by slot."""
+
+    @abstractmethod
+    def per_slot(self, slots: Tensor) -> Tensor:
+        """The loss of each slot: ``[*, S, D] -> [*, S]``."""
+
+    def forward(self, slots: Tensor, batch: Batch) -> Tensor:  # noqa: ARG002 - depends on the picks alone
+        return self.per_slot(slots).sum(-1)
+
+    def table(self, items: Tensor, S: int) -> Tensor:
+        """The loss of every item in every slot: ``[*, N, D] -> [*, S, N]``."""
+        every_slot = items.unsqueeze(-2).expand(*items.shape[:-1], S, items.shape[-1])
+        return self.per_slot(every_slot).transpose(-1, -2)

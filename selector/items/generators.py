@@ -1,0 +1,77 @@
+"""Item lists drawn fresh for every batch, on the training device: endless data, and nothing waits for a loader."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from selector.errors import InvalidInput, check_positive
+from selector.noise import Noise
+
+
+class Items(ABC):
+    """A source of item lists."""
+
+    @abstractmethod
+    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
+        """Draw item lists.
+
+        Args:
+            shape: ``[*, N, D]``.
+            noise: the random stream; the result lies on its device.
+
+        Returns:
+            ``[*, N, D]`` float32.
+        """
+
+
+class Uniform(Items):
+    """Features uniform in [low, high).
+
+    Raises:
+        InvalidInput: when ``high <= low``.
+    """
+
+    def __init__(self, low: float = 0.0, high: float = 10.0) -> None:
+        _check_range(low, high)
+        self.low, self.high = low, high
+
+    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
+        return noise.uniform(shape).mul_(self.high - self.low).add_(self.low)
+
+
+class Normal(Items):
+    """Features normal with the given mean and standard deviation.
+
+    Raises:
+        InvalidInput: when ``std <= 0``.
+    """
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        check_positive(std=std)
+        self.mean, self.std = mean, std
+
+    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
+        return noise.normal(shape).mul_(self.std).add_(self.mean)
+
+
+class Integers(Items):
+    """Features that are whole numbers low … high, both included, all equally likely.
+
+    Raises:
+        InvalidInput: when ``high <= low``.
+    """
+
+    def __init__(self, low: int = 0, high: int = 10) -> None:
+        _check_range(low, high)
+        self.low, self.high = low, high
+
+    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
+        return noise.integers(self.high - self.low + 1, shape).add_(self.low).float()
+
+
+def _check_range(low: float, high: float) -> None:
+    if not high > low:
+        raise InvalidInput("high", high, f"must be > low ({low})")
+    if not float("-inf") < low < high < float("inf"):
+        raise InvalidInput("low", low, "low and high must be finite")

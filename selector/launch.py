@@ -1,0 +1,172 @@
+"""The command line of train.py: check everything first, then let Hydra run it.
+
+Hydra makes the run folder before it calls the application, and prints several lines with exit code 1 for a typing
+error. Here every job is composed and built once before anything is written; what is wrong is one line, exit code 2.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from selector.errors import InvalidInput
+
+# What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
+MAY_CHANGE = ("name", "resume", "max_steps", "stop_at_regret", "patience", "logger", "accelerator", "trainer")
+
+
+def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]) -> int:
+    """Run ``application`` (a function under ``hydra.main``) if the command line is sound.
+
+    Args:
+        application: what Hydra's decorator returned.
+        config_dir: the folder that holds train.yaml.
+        argv: the command line without the program's name.
+
+    Returns:
+        The exit code: 0 done, 2 bad input, 130 interrupted. Training failures raise.
+    """
+    arguments = get_args_parser().parse_args(list(argv))
+    only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    try:
+        if not only_shows:
+            overrides = continue_run(arguments.overrides)
+            sys.argv[1:] = [a for a in argv if a not in arguments.overrides] + overrides
+            with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
+                for job in jobs(overrides, arguments.multirun):
+                    check_job(job, arguments.multirun)
+        application()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (InvalidInput, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"error: {explain(error, config_dir)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def continue_run(overrides: Sequence[str]) -> list[str]:
+    """Replace ``resume=<run folder>`` by what that run was started with, and the folder itself.
+
+    Raises:
+        InvalidInput: when the folder holds no run with a checkpoint.
+    """
+    given = [o.removeprefix("resume=") for o in overrides if o.startswith("resume=")]
+    if not given or given[-1] in ("auto", "null", ""):
+        return list(overrides)
+    folder = Path(given[-1])
+    stored = folder / ".hydra" / "overrides.yaml"
+    if not folder.is_dir():
+        raise InvalidInput("resume", folder, "no such folder; must be a run folder or auto")
+    if not stored.is_file() or not (folder / "checkpoints" / "last.ckpt").is_file():
+        raise InvalidInput("resume", folder, "must be a run folder that holds .hydra/ and checkpoints/last.ckpt")
+    started_with = [str(o) for o in OmegaConf.load(stored) if not re.match(r"(resume|name)=", str(o))]
+    new = [o for o in overrides if not o.startswith("resume=")]
+    # The later of two overrides of one key wins, so that `resume=<folder> max_steps=9000` trains longer.
+    return [*started_with, f"name={folder.name}", *new, f"hydra.run.dir={folder}", "resume=auto"]
+
+
+def jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
+    """The overrides of every single job that a command line asks for."""
+    if not multirun:
+        yield list(overrides)
+        return
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
+        yield from batch
+
+
+def check_job(overrides: list[str], multirun: bool) -> None:
+    """Compose one job and build its objects, which writes nothing.
+
+    Raises:
+        InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
+    """
+    cfg = compose("train", overrides=overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    folder = None if multirun else Path(cfg.hydra.run.dir)
+    OmegaConf.resolve(cfg.trainer)
+    if folder is not None:
+        check_folder(cfg, folder)
+    from selector.config import build_experiment, build_logger
+
+    experiment = build_experiment(cfg)
+    build_logger(cfg, experiment.network.seeds)
+
+
+def check_folder(cfg: DictConfig, folder: Path) -> None:
+    """Refuse to mix two runs in one folder.
+
+    Raises:
+        InvalidInput: when the folder holds a run that this is not.
+    """
+    if not (folder / "metrics.csv").exists():
+        return
+    if cfg.resume is None:
+        raise InvalidInput("name", cfg.name, f"{folder} holds a run already; another name, or resume=auto to go on")
+    stored = folder / ".hydra" / "config.yaml"
+    if not stored.is_file():
+        return
+    theirs, ours = flatten(OmegaConf.load(stored)), flatten(cfg)
+    for key in sorted(theirs.keys() | ours.keys()):
+        if key.split(".")[0] not in (*MAY_CHANGE, "hydra") and theirs.get(key) != ours.get(key):
+            raise InvalidInput(
+                key, ours.get(key), f"the run in {folder} has {theirs.get(key)}, and goes on only as it is"
+            )
+
+
+def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """Unresolved leaves by dotted key."""
+    container: Any = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
+    if not isinstance(container, dict):
+        return {prefix: container}
+    leaves: dict[str, Any] = {}
+    for name, value in container.items():
+        key = str(name)
+        leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return leaves
+
+
+def explain(error: Exception, config_dir: Path) -> str:
+    """An error in one line that names the key."""
+    if isinstance(error, InvalidInput):
+        return " ".join(str(error).split())
+    message, cause = str(error), error.__cause__
+    lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
+    missing_key = re.match(r"Could not override '(\S+)'", message)
+    if missing_key and "not in struct" in str(cause):
+        return f"{missing_key[1]}: no such key{_similar_key(missing_key[1], config_dir)}"
+    missing_option = re.match(r"In '.*': Could not find '(\S+)/([^/']+)'", message)
+    if missing_option:
+        options = [line for line in lines[1:] if not line.endswith(":")]
+        known = [o for o in options if "/" not in o and not o.startswith(("Config", "provider"))]
+        return f"{missing_option[1]}={missing_option[2]}: must be one of {', '.join(known)}"
+    full_key = re.search(r"full_key: (\S+)", f"{message}\n{cause}")
+    key = f"{full_key[1]}: " if full_key else ""
+    because = str(cause).splitlines()[0] if isinstance(cause, OmegaConfBaseException) else ""
+    return key + (because or " ".join(lines[:2]))
+
+
+def _similar_key(key: str, config_dir: Path) -> str:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
+        known = list(flatten(compose("train")))
+        groups = [path.name for path in config_dir.iterdir() if path.is_dir()]
+    close = difflib.get_close_matches(key, [*known, *groups], n=1)
+    return f"; did you mean {close[0]}?" if close else " (python train.py --help lists all)"

@@ -1,0 +1,141 @@
+"""Weights & Biases: one run per seed, so that dashboards draw bands over seeds. Offline unless asked otherwise.
+
+Shape legend: R seeds trained side by side.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from selector.errors import check_at_least, check_choice
+from selector.recording import Record
+
+Mode = Literal["offline", "online", "disabled"]
+
+
+class SeedWandb(Logger):
+    """A Lightning logger that keeps one W&B run per seed.
+
+    Args:
+        name: the run's name; run ids are ``<name>-seed<k>``, so they can be read in a list of folders.
+        seeds: the R seeds.
+        config: what W&B shows as the run's configuration.
+        folder: its ``wandb`` subfolder gets the runs' files.
+        mode: "offline" writes files alone; "online" sends them; "disabled" does nothing.
+        project: W&B project.
+        entity: W&B user or team; None is the account's default.
+        group: what dashboards group by: the strategy.
+        job_type: W&B job type.
+        tags: W&B tags.
+        max_runs: above this number of seeds one aggregated run (mean and std over seeds) is kept instead.
+
+    Raises:
+        InvalidInput: for an unknown mode.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seeds: Sequence[int],
+        config: dict[str, Any],
+        folder: str | Path = "outputs",
+        mode: str = "offline",
+        project: str = "selector",
+        entity: str | None = None,
+        group: str | None = None,
+        job_type: str = "train",
+        tags: Sequence[str] = (),
+        max_runs: int = 32,
+    ) -> None:
+        super().__init__()
+        check_choice(["offline", "online", "disabled"], mode=mode)
+        check_at_least(1, max_runs=max_runs)
+        self._name, self._seeds = name, tuple(seeds)
+        self._aggregated = len(self._seeds) > max_runs
+        self._runs: list[WandbLogger] | None = None
+        self._init: dict[str, Any] = {
+            "project": project,
+            "entity": entity,
+            "group": group,
+            "job_type": job_type,
+            "tags": list(tags),
+            "dir": str(folder),
+            "mode": mode,
+        }
+        self._config = config
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> str:
+        return self._name
+
+    def runs(self) -> list[WandbLogger]:
+        """The W&B runs, started on first use: one per seed, or one for all of them."""
+        if self._runs is None:
+            import wandb  # takes a second; not needed before the first record
+
+            Path(self._init["dir"]).mkdir(parents=True, exist_ok=True)
+            settings = wandb.Settings(
+                silent=True, console="off", x_disable_stats=True, disable_git=True, x_disable_meta=True
+            )
+            self._runs = []
+            for suffix, extra in self._identities():
+                run = wandb.init(
+                    id=_readable(f"{self._name}-{suffix}"),
+                    name=f"{self._name}-{suffix}",
+                    config={**self._config, **extra},
+                    resume="allow" if self._init["mode"] == "online" else None,
+                    reinit="create_new",  # else all seeds of a process would share one run
+                    settings=settings,
+                    **self._init,
+                )
+                run.define_metric("samples")
+                run.define_metric("*", step_metric="samples")
+                self._runs.append(WandbLogger(experiment=run))
+        return self._runs
+
+    def _identities(self) -> list[tuple[str, dict[str, Any]]]:
+        if self._aggregated:
+            return [("all-seeds", {"seeds": list(self._seeds)})]
+        return [(f"seed{seed}", {"seed": seed}) for seed in self._seeds]
+
+    def _per_run(self, values: dict[str, list[float]]) -> list[dict[str, float]]:
+        if not self._aggregated:
+            return [{key: v[r] for key, v in values.items()} for r in range(len(self._seeds))]
+        means = {key: fmean(v) for key, v in values.items()}
+        return [means | {f"{key}/std": pstdev(v) for key, v in values.items()}]
+
+    def log_seeds(self, record: Record) -> None:
+        """Log one record, each seed to its run."""
+        extra = {"samples": record.samples, "step": record.step}
+        for logger, values in zip(self.runs(), self._per_run(record.values), strict=True):
+            logger.log_metrics({**values, **extra})
+
+    def summarize(self, final: dict[str, list[float]]) -> None:
+        """Put the final metrics into each run's summary as ``final/<metric>``."""
+        for logger, values in zip(self.runs(), self._per_run(final), strict=True):
+            logger.experiment.summary.update({f"final/{key}": value for key, value in values.items()})
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Lightning's own scalars (mean over seeds) are in the records already."""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration is given when the runs start."""
+
+    def close(self) -> None:
+        """Finish all runs. Without it the next run of the process would be mixed up with these."""
+        for logger in self._runs or []:
+            logger.experiment.finish()
+        self._runs = None
+
+
+def _readable(name: str) -> str:
+    """A run id: W&B forbids some characters and ids above 128 of them."""
+    return re.sub(r"[^\w.-]+", "-", name)[-128:]

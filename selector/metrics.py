@@ -1,0 +1,107 @@
+"""Honest measurement: the noise-free argmax on held-out lists, whatever the training strategy does.
+
+Shape legend: R seeds trained side by side · V held-out lists · S slots · N items · D features per item.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from selector.batch import Batch
+from selector.networks import Network
+from selector.noise import Noise
+from selector.oracle import Oracle, judge
+from selector.problems import Problem
+from selector.selection import Selection
+
+# Logits (R·V·S·N) that one chunk of the evaluation may hold: 16 MiB of float32.
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Item lists that are never trained on, with their oracle. The same for every seed and every run of a problem."""
+
+    batch: Batch
+    oracle: Oracle
+
+    @staticmethod
+    def draw(problem: Problem, lists: int, device: torch.device | str = "cpu") -> "HeldOut":
+        """``lists`` lists from a stream of their own, and their oracle."""
+        # Drawn on the CPU on every device: held-out lists, and so regrets, are comparable between machines.
+        batch = problem.sample((lists,), Noise(0, "held-out")).to(device)
+        return HeldOut(batch, problem.oracle(batch))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        metrics: name -> ``[R]`` float64 on the CPU; see :func:`evaluate`.
+        index: ``[R, V, S]`` int64, the choices.
+    """
+
+    metrics: dict[str, Tensor]
+    index: Tensor
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network, problem: Problem, held_out: HeldOut, tau: float, previous: Tensor | None = None
+) -> Evaluation:
+    """Measure a network by the argmax of its logits.
+
+    Metrics, all of them means over held-out lists, one number per seed:
+
+    - ``hard_loss``: the critic's loss of the chosen items; ``oracle_loss`` and ``random_loss``: the two ends of the
+      scale; ``regret`` = (hard − oracle) / (random − oracle), a ratio of means: 0 is perfect, 1 is random.
+    - ``accuracy``: share of slots in which the oracle's item was chosen, over those where it is unique; absent where
+      there are none.
+    - ``soft_loss``: the loss of the mixtures softmax(l/tau); ``gap`` = soft − hard.
+    - ``logit_std``: spread of a slot's logits over the items; ``entropy`` of softmax(l), in nats.
+    - ``switched``: share of slots whose choice differs from ``previous``; absent without it.
+
+    Args:
+        network: the selector.
+        problem: items, critic and sizes.
+        held_out: V lists and their oracle.
+        tau: temperature of the mixtures, > 0.
+        previous: ``[R, V, S]``, the choices of the last evaluation.
+    """
+    oracle, R, V = held_out.oracle, len(network.seeds), held_out.batch.items.shape[0]
+    training = network.training
+    network.eval()
+    sums: dict[str, Tensor] = {}
+    indices = []
+    size = max(1, _CHUNK // (R * problem.S * problem.N))
+    for start in range(0, V, size):
+        batch = held_out.batch.narrow(start, min(size, V - start)).expand(R)
+        logits = network(batch.items).float()
+        index = logits.argmax(-1)
+        log_pi = logits.log_softmax(-1)
+        mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
+        chunk = {
+            "hard_loss": judge(problem.critic, batch, index.unsqueeze(0))[0],
+            "soft_loss": problem.critic(mixture.pick(batch.items), batch)[0],
+            "logit_std": logits.std(-1, correction=0).mean(-1),
+            "entropy": torch.special.entr(log_pi.exp()).sum(-1).mean(-1),
+        }
+        for name, value in chunk.items():
+            sums[name] = sums.get(name, 0) + value.double().sum(-1)
+        indices.append(index)
+    network.train(training)
+
+    index = torch.cat(indices, 1)
+    m = {name: total / V for name, total in sums.items()}
+    m["gap"] = m["soft_loss"] - m["hard_loss"]
+    m["oracle_loss"] = oracle.loss.double().mean().expand(R)
+    m["random_loss"] = oracle.random_loss.double().mean().expand(R)
+    m["regret"] = (m["hard_loss"] - m["oracle_loss"]) / (m["random_loss"] - m["oracle_loss"])
+    right, unique = (index == oracle.index).double(), oracle.unique.double()
+    if unique.any():
+        m["accuracy"] = (right * unique).sum((1, 2)) / unique.sum()
+    if previous is not None:
+        m["switched"] = (index != previous).double().mean((1, 2))
+    return Evaluation({name: value.cpu() for name, value in m.items()}, index)

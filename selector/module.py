@@ -1,0 +1,180 @@
+"""The Lightning module: ask the strategy, fill the slots, judge, tell, differentiate.
+
+Shape legend: R seeds trained side by side · B batch · V held-out lists · S slots · N items.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from selector.metrics import Evaluation, HeldOut, evaluate
+from selector.networks import Network
+from selector.noise import SeedNoise
+from selector.optimizer import OptimizerOptions, clip_per_seed
+from selector.problems import Problem
+from selector.schedules import Schedule
+from selector.strategies import Strategy
+
+
+class MeanLoss:
+    """A mean over steps that stays on the device until it is read.
+
+    Args:
+        total: ``[R]``, the sum so far; None before the first step.
+        steps: how many steps are in it.
+    """
+
+    def __init__(self, total: Tensor | None = None, steps: int = 0) -> None:
+        self.total, self.steps = total, steps
+
+    def add(self, loss: Tensor) -> None:
+        """Add one step's losses ``[R]``."""
+        self.total = loss.clone() if self.total is None else self.total.to(loss.device).add_(loss)
+        self.steps += 1
+
+    def mean(self) -> Tensor | None:
+        """``[R]`` on the CPU, or None before the first step."""
+        return None if self.total is None else (self.total.double() / self.steps).cpu()
+
+    def state(self) -> tuple[Tensor | None, int]:
+        """The constructor's arguments that continue this mean."""
+        return self.total, self.steps
+
+
+class SelectorModule(pl.LightningModule):
+    """Trains R seeds of a network side by side.
+
+    One Lightning epoch is one validation period of ``val_every`` optimizer steps. Lists are drawn fresh for every
+    batch, so there is no data set: the "loader" only counts.
+
+    Args:
+        problem: items, critic and sizes.
+        network: R seeds of a selector.
+        strategy: the gradient estimator.
+        tau: temperature schedule.
+        optimizer: optimizer and learning-rate schedule.
+        batch_size: lists per seed and batch (over all processes).
+        val_every: optimizer steps between two validations.
+        held_out: number V of validation lists.
+        max_steps: optimizer steps that the learning-rate schedule spans.
+        compile_network: compile the network's forward and backward pass with ``torch.compile``.
+
+    Attributes:
+        evaluation: the newest :class:`Evaluation`, of step ``evaluated_step``.
+        held_out: the validation lists and their oracle, from setup on.
+        train_losses: running mean of the training loss since the last record.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        network: Network,
+        strategy: Strategy,
+        tau: Schedule,
+        optimizer: OptimizerOptions,
+        *,
+        batch_size: int,
+        val_every: int,
+        held_out: int,
+        max_steps: int,
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.problem, self.network, self.strategy, self.tau = problem, network, strategy, tau
+        self.optimizer_options = optimizer
+        self.batch_size, self.val_every, self.max_steps = batch_size, val_every, max_steps
+        self._held_out_lists = held_out
+        if compile_network:
+            network.compile()  # in place: the names in checkpoints stay the same
+        self.evaluation: Evaluation | None = None
+        self.evaluated_step = -1
+        self.held_out: HeldOut | None = None
+        self.train_losses = MeanLoss()
+        self._noise: dict[str, SeedNoise] = {}
+
+    # ---- what happens in a step -------------------------------------------------------------------------------
+
+    def training_step(self, _: int) -> Tensor:
+        """The sum over seeds of the surrogate's mean over the batch: seeds do not mix their gradients."""
+        batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
+        target = self.problem.oracle(batch).index if self.strategy.needs_target else None
+        logits = self.network(batch.items)
+        # Reduced precision is for the network alone: estimators and critics stay in float32.
+        with torch.autocast(self.device.type, enabled=False):
+            selection = self.strategy.select(logits.float(), self.current_tau, self._noise["strategy"], target)
+            losses = self.problem.critic(selection.pick(batch.items), batch)
+            objective = self.strategy.surrogate(selection, losses).mean(-1)
+        self.train_losses.add(objective.detach())
+        return objective.sum()
+
+    @property
+    def current_tau(self) -> float:
+        """The temperature of the current optimizer step."""
+        return self.tau(self.trainer.global_step)
+
+    @property
+    def samples(self) -> int:
+        """Lists that each seed has been trained on."""
+        return self.trainer.global_step * self.batch_size * self.trainer.accumulate_grad_batches
+
+    @property
+    def _local_batch_size(self) -> int:
+        return self.batch_size // self.trainer.world_size
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002 - Lightning's hook
+        if self.optimizer_options.clip is not None:
+            clip_per_seed(self.network.parameters(), self.optimizer_options.clip)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer_options.build(self.network.parameters())
+        factor = self.optimizer_options.factor(self.max_steps)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # ---- data and validation ----------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        shard = (self.trainer.global_rank, self.trainer.world_size)
+        device = self.trainer.strategy.root_device
+        seeds = self.network.seeds
+        self._noise = {name: SeedNoise(seeds, name, device, shard) for name in ("items", "strategy")}
+        self.held_out = HeldOut.draw(self.problem.to(device), self._held_out_lists, device)
+
+    def train_dataloader(self) -> Iterable[int]:
+        return range(self.val_every * self.trainer.accumulate_grad_batches)
+
+    def val_dataloader(self) -> Iterable[int]:
+        return range(1)  # one validation batch stands for all held-out lists, which evaluate() reads in chunks
+
+    def validation_step(self, _: int) -> None:
+        """Evaluate the held-out lists; ``regret`` (mean over seeds) is what callbacks may monitor."""
+        self.log("regret", self.evaluate().metrics["regret"].mean().float(), batch_size=1)
+
+    def evaluate(self) -> Evaluation:
+        """Measure the network as it is now."""
+        assert self.held_out is not None, "the held-out lists are drawn in setup()"
+        previous = self.evaluation.index if self.evaluation is not None else None
+        self.evaluation = evaluate(self.network, self.problem, self.held_out, self.current_tau, previous)
+        self.evaluated_step = self.trainer.global_step
+        return self.evaluation
+
+    # ---- what a continuation needs ----------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["selector"] = {
+            "noise": {name: noise.state_dict() for name, noise in self._noise.items()},
+            "train_losses": self.train_losses.state(),
+            "choices": None if self.evaluation is None else self.evaluation.index,
+            "seeds": list(self.network.seeds),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["selector"]
+        for name, noise in self._noise.items():
+            noise.load_state_dict(state["noise"][name])
+        self.train_losses = MeanLoss(*state["train_losses"])
+        if state["choices"] is not None:
+            self.evaluation = Evaluation({}, state["choices"].to(self.trainer.strategy.root_device))

@@ -1,0 +1,7 @@
+"""Networks: items -> logits, many seeds at once."""
+
+from selector.networks.base import Network
+from selector.networks.mlp import MLP
+from selector.networks.pointer import Pointer
+
+__all__ = ["MLP", "Network", "Pointer"]

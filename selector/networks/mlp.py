@@ -1,0 +1,57 @@
+"""The plain network: reads the whole list as one vector."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from selector.networks.base import Network, StackedMLP
+
+
+class MLP(Network):
+    """Flattens the N×D items, gives all S×N logits from one hidden vector.
+
+    Its last layer has width·S·N weights, and it must learn for every position anew what a good item looks like: for
+    large S·N use ``pointer``.
+
+    Args:
+        N: items in a list.
+        S: slots.
+        D: features of an item.
+        seeds: the R seeds trained side by side.
+        width: hidden units of a layer.
+        depth: hidden layers.
+        activation: relu, gelu, silu or tanh.
+        norm: none, or layer.
+
+    Raises:
+        InvalidInput: for values out of range.
+    """
+
+    def __init__(
+        self,
+        N: int,
+        S: int,
+        D: int = 1,
+        seeds: Sequence[int] = (0,),
+        width: int = 128,
+        depth: int = 2,
+        activation: str = "relu",
+        norm: str = "none",
+    ) -> None:
+        super().__init__(N, S, D, seeds)
+        # Initial logits near zero: every item starts with the same chance in every slot.
+        self.body = StackedMLP(
+            self.init_noise(),
+            len(self.seeds),
+            N * D,
+            S * N,
+            width=width,
+            depth=depth,
+            activation=activation,
+            norm=norm,
+            last_gain=0.01,
+        )
+
+    def forward(self, items: Tensor) -> Tensor:
+        logits: Tensor = self.body(items.flatten(-2)).unflatten(-1, (self.S, self.N))
+        return logits

@@ -1,0 +1,171 @@
+"""Random streams: one per seed, so that a seed draws the same numbers alone and beside others.
+
+Shape legend: Q critic queries · R seeds trained side by side · B batch · `*` any leading dims.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Half of the spacing of float32 uniforms: what a drawn 0 is replaced by, so that log(u) is finite.
+_SMALLEST_UNIFORM = 2.0**-25
+
+
+def derive_seed(seed: int, stream: str) -> int:
+    """A 63-bit seed for the stream named ``stream`` of run seed ``seed``: different names give unrelated streams."""
+    digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Noise:
+    """One random stream with its own generator. Nothing in this project draws from torch's global generator.
+
+    All draws are float32 or wider whatever the dtype of the logits: half precision cannot hold the tails.
+
+    Args:
+        seed: any integer.
+        stream: what the numbers are for ("items", "strategy", …); streams of one seed are independent.
+        device: where the numbers are drawn. Streams of different device kinds differ.
+    """
+
+    def __init__(self, seed: int = 0, stream: str = "", device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._generators = [self._generator(seed, stream)]
+
+    def _generator(self, seed: int, stream: str) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(derive_seed(seed, stream))
+
+    def uniform(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """U(0, 1) on the open interval, ``[*shape]``, or ``[draws, *shape]`` when ``draws`` is given."""
+        # u < 1 holds for torch's uniforms already; only an exact 0 has to be lifted.
+        return self._draw(lambda out, g: out.uniform_(generator=g).clamp_(min=_SMALLEST_UNIFORM), shape, draws, dtype)
+
+    def gumbel(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """Gumbel(0, 1) = −log(−log u); finite always. Shape as for :meth:`uniform`."""
+        # Twice a vectorised log costs less than half of Tensor.exponential_, which is serial on a CPU.
+        return self.uniform(shape, draws=draws, dtype=dtype).log_().neg_().log_().neg_()
+
+    def normal(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+        """N(0, 1). Shape as for :meth:`uniform`."""
+        return self._draw(lambda out, g: out.normal_(generator=g), shape, draws, dtype)
+
+    def integers(self, high: int, shape: Sequence[int], *, draws: int | None = None) -> Tensor:
+        """Whole numbers 0 … high − 1, int64. Shape as for :meth:`uniform`."""
+        return self._draw(lambda out, g: out.random_(0, high, generator=g), shape, draws, torch.int64)
+
+    def _draw(
+        self,
+        fill: Callable[[Tensor, torch.Generator], Tensor],
+        shape: Sequence[int],
+        draws: int | None,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
+        full = tuple(shape) if draws is None else (draws, *shape)
+        return fill(torch.empty(full, dtype=_wide(dtype), device=self.device), self._generators[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generators' positions; loading them continues the stream exactly where it was."""
+        return {"generators": [g.get_state() for g in self._generators]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state``.
+
+        Raises:
+            ValueError: when ``state`` holds another number of streams, or comes from another kind of device.
+        """
+        states = state["generators"]
+        if len(states) != len(self._generators):
+            raise ValueError(f"the state holds {len(states)} random streams, this run has {len(self._generators)}")
+        for generator, saved in zip(self._generators, states, strict=True):
+            if saved.numel() != generator.get_state().numel():
+                raise ValueError(f"the random streams were saved on another kind of device than {self.device.type}")
+            generator.set_state(saved.cpu())
+
+
+class SeedNoise(Noise):
+    """R streams for tensors ``[R, B, …]``: seed r's slice does not depend on which other seeds are present.
+
+    Args:
+        seeds: the R seeds.
+        stream: as for :class:`Noise`.
+        device: as for :class:`Noise`.
+        shard: (rank, world size) when a batch is split over processes: each process draws the numbers of the whole
+            batch and keeps its own part of dim 1, so that W processes follow the path of one.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        stream: str = "",
+        device: torch.device | str = "cpu",
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.device = torch.device(device)
+        self._generators = [self._generator(seed, stream) for seed in seeds]
+        self._rank, self._world = shard
+
+    def _draw(
+        self,
+        fill: Callable[[Tensor, torch.Generator], Tensor],
+        shape: Sequence[int],
+        draws: int | None,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
+        R, *rest = shape
+        if len(self._generators) != R:
+            raise ValueError(f"expected a leading dim of {len(self._generators)} seeds, got shape {tuple(shape)}")
+        if self._world > 1:
+            rest[0] *= self._world
+        per_seed = rest if draws is None else [draws, *rest]
+        # Every seed fills a contiguous block: how torch lays random numbers into a strided view is not documented.
+        out = torch.empty((R, *per_seed), dtype=_wide(dtype), device=self.device)
+        for block, generator in zip(out, self._generators, strict=True):
+            fill(block, generator)
+        if draws is not None:
+            out = out.transpose(0, 1)
+        if self._world > 1:
+            dim = 1 if draws is None else 2
+            local = rest[0] // self._world
+            out = out.narrow(dim, self._rank * local, local)
+        return out
+
+
+class Replay(Noise):
+    """Records what another stream draws; after :meth:`rewind` it gives the same numbers again. For tests and probes."""
+
+    def __init__(self, source: Noise) -> None:
+        self.device = source.device
+        self._source = source
+        self._generators = source._generators
+        self._tape: list[Tensor] = []
+        self._position = 0
+
+    def rewind(self) -> "Replay":
+        """Start again at the first recorded draw."""
+        self._position = 0
+        return self
+
+    def _draw(
+        self,
+        fill: Callable[[Tensor, torch.Generator], Tensor],
+        shape: Sequence[int],
+        draws: int | None,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
+        if self._position == len(self._tape):
+            self._tape.append(self._source._draw(fill, shape, draws, dtype).clone())
+        drawn = self._tape[self._position]
+        expected = tuple(shape) if draws is None else (draws, *shape)
+        if tuple(drawn.shape) != expected:
+            raise ValueError(f"draw {self._position} was recorded as {tuple(drawn.shape)}, now asked for {expected}")
+        self._position += 1
+        return drawn.clone()
+
+
+def _wide(dtype: torch.dtype | None) -> torch.dtype:
+    if dtype is None or dtype in (torch.float16, torch.bfloat16):
+        return torch.float32
+    return dtype

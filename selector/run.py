@@ -1,0 +1,244 @@
+"""One run as train.py makes it: build, fit, write result.json and convergence.png, print what came out."""
+
+import hashlib
+import json
+import logging
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+import selector
+from selector.checkpoints import BEST, LAST
+from selector.config import Experiment, build_experiment, build_logger, plain
+from selector.files import write_json
+from selector.logger import SeedWandb
+from selector.metrics import HeldOut, evaluate
+from selector.recording import read_history
+from selector.report.convergence import draw_convergence
+from selector.training import Result, fit
+
+RESULT = "result.json"
+
+
+def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
+    """Train what ``cfg`` describes and leave in ``folder`` what a run leaves behind.
+
+    Args:
+        cfg: a composed configuration, see configs/train.yaml.
+        folder: the run folder.
+        console: where progress and the table are printed.
+
+    Raises:
+        InvalidInput: naming the key that is wrong.
+        KeyboardInterrupt: when the user stopped the run.
+    """
+    quiet_libraries()
+    began = time.perf_counter()
+    experiment = build_experiment(cfg)
+    resuming = cfg.resume is not None and (folder / "checkpoints" / LAST).exists()
+    if resuming and (folder / RESULT).exists() and _recorded(folder, "config_digest") == digest(cfg):
+        result = Result.of(read_history(folder / "metrics.csv"), experiment.problem.oracle_kind)
+        console.print(f"{folder} is finished already (result.json is there).", highlight=False)
+        print_result(result, cfg.name, console)
+        return result
+
+    if cfg.accelerator.tf32:
+        torch.set_float32_matmul_precision("high")
+    seeds = experiment.network.seeds
+    logger = build_logger(cfg, seeds)
+    console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False)
+    try:
+        _, result = fit(
+            experiment.problem,
+            experiment.network,
+            experiment.strategy,
+            experiment.tau,
+            steps=cfg.max_steps,
+            batch_size=cfg.batch_size,
+            optimizer=experiment.optimizer,
+            val_every=cfg.val_every,
+            held_out=cfg.held_out,
+            stop_at_regret=cfg.stop_at_regret,
+            patience=cfg.patience,
+            folder=folder,
+            resume=resuming,
+            loggers=[logger] if logger is not None else [],
+            console=console,
+            compile_network=cfg.accelerator.compile,
+            trainer=experiment.trainer,
+        )
+    finally:
+        if isinstance(logger, SeedWandb):
+            logger.close()
+    draw_convergence(result.history, folder / "convergence.png", cfg.name, result.oracle_kind)
+    write_json(folder / RESULT, result_content(cfg, result, time.perf_counter() - began))
+    print_result(result, cfg.name, console)
+    print_paths(folder, logger is not None and cfg.logger.mode != "disabled", cfg, console)
+    return result
+
+
+def describe(cfg: DictConfig, experiment: Experiment) -> str:
+    """The run in one line."""
+    p, network = experiment.problem, experiment.network
+    size = sum(parameter.numel() for parameter in network.parameters()) // len(network.seeds)
+    seeds = f"seed {cfg.seed}" if cfg.seeds == 1 else f"seeds {cfg.seed}..{cfg.seed + cfg.seeds - 1} side by side"
+    return (
+        f"N {p.N}, S {p.S}, D {p.D}, {type(p.critic).__name__}, {type(network).__name__} with {size:,} parameters, "
+        f"{type(experiment.strategy).__name__}, {seeds}, {cfg.max_steps} steps of {cfg.batch_size} lists"
+    )
+
+
+def evaluate_run(
+    cfg: DictConfig, folder: Path, checkpoint: str, console: Console, figure: Path | None = None
+) -> dict[str, list[float]]:
+    """Measure a run's checkpoint again, print the table, return the metrics (name -> one number per seed).
+
+    Args:
+        cfg: the run's configuration.
+        folder: the run folder.
+        checkpoint: "last" or "best".
+        console: where the table is printed.
+        figure: where to draw the S×N logits of one held-out list of the first seed; None draws nothing.
+    """
+    from selector.report.logits import draw_logits
+
+    quiet_libraries()
+    experiment = build_experiment(cfg)
+    state = torch.load(
+        folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint], map_location="cpu", weights_only=True
+    )
+    weights = {k.removeprefix("network."): v for k, v in state["state_dict"].items() if k.startswith("network.")}
+    network, problem = experiment.network, experiment.problem
+    network.load_state_dict(weights)
+    step = state["global_step"]
+    held_out = HeldOut.draw(problem, cfg.held_out)
+    metrics = {
+        name: value.tolist()
+        for name, value in evaluate(network, problem, held_out, experiment.tau(step)).metrics.items()
+    }
+    history = read_history(folder / "metrics.csv")
+    result = Result(
+        problem.oracle_kind, network.seeds, step, step * cfg.batch_size, metrics, history, history.seconds_at(step)
+    )
+    print_result(result, f"{cfg.name}, {checkpoint} checkpoint", console)
+    if figure is not None:
+        draw_logits(network, held_out, figure)
+        console.print(f"logits  {figure}", highlight=False)
+    return metrics
+
+
+def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dict[str, Any]:
+    """What result.json holds."""
+    samples, regrets = result.history.series("val/regret")
+    best = min(range(len(regrets)), key=lambda i: sum(regrets[i]))
+    return {
+        "name": cfg.name,
+        "config_digest": digest(cfg),
+        "versions": {
+            "selector": selector.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+        },
+        "seeds": list(result.seeds),
+        "steps": result.steps,
+        "samples": result.samples,
+        "oracle_kind": result.oracle_kind,
+        "final": {
+            "mean": {key: result.mean(key) for key in result.metrics},
+            "per_seed": [
+                {"seed": seed, **{key: values[r] for key, values in result.metrics.items()}}
+                for r, seed in enumerate(result.seeds)
+            ],
+        },
+        "best": {"samples": samples[best], "regret": sum(regrets[best]) / len(regrets[best])},
+        "timing": {
+            "training_seconds": result.seconds,
+            "total_seconds": total_seconds,
+            "steps_per_second": result.steps / result.seconds if result.seconds else None,
+        },
+        "config": plain(cfg),
+    }
+
+
+def digest(cfg: DictConfig) -> str:
+    """A fingerprint of everything in a configuration that can change the numbers."""
+    content = plain(cfg, without=("name", "resume", "logger"))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def print_result(result: Result, title: str, console: Console, most_rows: int = 16) -> None:
+    """The table at the end of a run: one row per seed, and their mean."""
+    columns = ["hard_loss", "oracle_loss", "regret", "accuracy", "logit_std"]
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("seed", justify="right")
+    for name in columns:
+        table.add_column({"logit_std": "logit spread", "oracle_loss": "oracle"}.get(name, name.replace("_", " ")))
+        table.columns[-1].justify = "right"
+
+    def cells(row: dict[str, float]) -> list[str]:
+        return [f"{row[name]:.4f}" if name in row else "-" for name in columns]
+
+    for r, seed in enumerate(result.seeds[:most_rows]):
+        table.add_row(str(seed), *cells({name: values[r] for name, values in result.metrics.items()}))
+    if len(result.seeds) > most_rows:
+        table.add_row("...", *["..."] * len(columns))
+    if len(result.seeds) > 1:
+        table.add_section()
+        table.add_row("mean", *cells({name: result.mean(name) for name in result.metrics}), style="bold")
+    console.print(table)
+    kind = {
+        "separable": "exact oracle (slot by slot)",
+        "enumerated": "exact oracle (all N^S choices tried)",
+        "best-known": "best-known oracle (coordinate search): the true regret may be higher",
+    }[result.oracle_kind]
+    note = "" if "accuracy" in result.metrics else "; no accuracy: the best choice is not unique or not known"
+    speed = f", {result.steps / result.seconds:.0f} steps/s" if result.seconds else ""
+    console.print(
+        f"Regret: 0 is the oracle, 1 is random choice; {kind}{note}.\n"
+        f"{result.steps} steps, {result.samples:,} lists per seed, {result.seconds:.1f} s of training{speed}.",
+        highlight=False,
+    )
+
+
+def print_paths(folder: Path, wandb: bool, cfg: DictConfig, console: Console) -> None:
+    """What was written, and what to try next."""
+    rows = [
+        ("metrics", folder / "metrics.csv"),
+        ("result", folder / RESULT),
+        ("figure", folder / "convergence.png"),
+        ("checkpoints", folder / "checkpoints"),
+    ]
+    if wandb:
+        rows.append(("W&B", Path(cfg.logger.folder) / "wandb"))
+    for label, path in rows:
+        console.print(f"{label:<12}{path}", highlight=False, soft_wrap=True)
+    other = "st_argmax" if "STArgmax" not in cfg.strategy._target_ else "st_gumbel"
+    console.print(
+        f"Next: python -m selector evaluate {folder}\n"
+        f"      python train.py strategy={other} seeds=5        # the same problem, another estimator",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def quiet_libraries() -> None:
+    """Silence what Lightning and torch print about themselves; what they warn about stays."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 asks torch 2.13 in a way that torch calls deprecated; nothing a user could mend.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+
+
+def _recorded(folder: Path, key: str) -> Any:
+    return json.loads((folder / RESULT).read_text()).get(key)

@@ -1,0 +1,8 @@
+"""Selection strategies (gradient estimators), one file per family."""
+
+from selector.strategies.base import Strategy
+from selector.strategies.softmax import GumbelSoftmax, Softmax
+from selector.strategies.straight_through import STArgmax, STGumbel, STIdentity, STSampled
+from selector.strategies.supervised import Supervised
+
+__all__ = ["GumbelSoftmax", "STArgmax", "STGumbel", "STIdentity", "STSampled", "Softmax", "Strategy", "Supervised"]

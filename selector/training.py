@@ -1,0 +1,205 @@
+"""Train a selector from plain objects: what train.py does, without Hydra.
+
+Shape legend: R seeds trained side by side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from selector.checkpoints import LAST, AtomicCheckpointIO, Checkpoints
+from selector.errors import InvalidInput, check_at_least, check_positive
+from selector.module import SelectorModule
+from selector.networks import Network
+from selector.optimizer import Adam, OptimizerOptions
+from selector.oracle import Kind
+from selector.problems import Problem
+from selector.progress import TrainingProgress
+from selector.recording import History, Recorder, SeedLogger
+from selector.schedules import Constant, Schedule
+from selector.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training run reached, measured by the argmax on held-out lists.
+
+    Attributes:
+        oracle_kind: "separable" and "enumerated" are exact; "best-known" is not.
+        seeds: the R seeds.
+        steps: optimizer steps done.
+        samples: lists that each seed was trained on.
+        metrics: name -> one number per seed, of the trained network; see :func:`selector.metrics.evaluate`.
+        history: all records, the first of them before training.
+        seconds: time spent training, without start-up and evaluation.
+    """
+
+    oracle_kind: Kind
+    seeds: tuple[int, ...]
+    steps: int
+    samples: int
+    metrics: dict[str, list[float]]
+    history: History
+    seconds: float
+
+    def mean(self, metric: str) -> float:
+        """The mean of one metric over seeds."""
+        return fmean(self.metrics[metric])
+
+    @staticmethod
+    def of(history: History, oracle_kind: Kind) -> "Result":
+        """The result that a history ends with."""
+        last = history.records[-1]
+        metrics = {key.removeprefix("val/"): v for key, v in last.values.items() if key.startswith("val/")}
+        seconds = last.values["seconds"][0]
+        return Result(oracle_kind, tuple(history.seeds), last.step, last.samples, metrics, history, seconds)
+
+
+def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
+    """Refuse objects that do not belong together.
+
+    Raises:
+        InvalidInput: naming the object that does not fit.
+    """
+    for size in ("N", "S", "D"):
+        ours, theirs = getattr(network, size), getattr(problem, size)
+        if ours != theirs:
+            raise InvalidInput(f"network.{size}", ours, f"must be the problem's {size}, which is {theirs}")
+    if strategy.needs_target and problem.oracle_kind == "best-known":
+        raise InvalidInput(
+            "strategy",
+            type(strategy).__name__,
+            f"needs an exact oracle, and {type(problem.critic).__name__} couples the slots with N^S = "
+            f"{problem.N}^{problem.S} > problem.max_enumeration = {problem.max_enumeration}",
+        )
+
+
+def fit(
+    problem: Problem,
+    network: Network,
+    strategy: Strategy,
+    tau: Schedule | None = None,
+    *,
+    steps: int = 4000,
+    batch_size: int = 256,
+    optimizer: OptimizerOptions | None = None,
+    val_every: int = 200,
+    held_out: int = 1024,
+    stop_at_regret: float | None = None,
+    patience: int | None = None,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    console: Console | None = None,
+    compile_network: bool = False,
+    trainer: dict[str, Any] | None = None,
+) -> tuple[Network, Result]:
+    """Train the seeds of ``network`` side by side.
+
+    Args:
+        problem: items, critic and sizes.
+        network: trained in place; its ``seeds`` are the R seeds.
+        strategy: the gradient estimator.
+        tau: temperature schedule; None is constant 1.
+        steps: optimizer steps.
+        batch_size: lists per seed and batch.
+        optimizer: None is Adam with its defaults.
+        val_every: optimizer steps between two validations.
+        held_out: number of validation lists.
+        stop_at_regret: stop as soon as the mean regret over seeds is at or below it.
+        patience: stop after so many validations without a lower mean regret.
+        folder: gets ``metrics.csv`` and ``checkpoints/``; None keeps everything in memory.
+        resume: go on from ``folder``'s last checkpoint.
+        loggers: Lightning loggers.
+        callbacks: further Lightning callbacks.
+        console: prints progress; None is silent.
+        compile_network: use ``torch.compile``.
+        trainer: further arguments of ``lightning.pytorch.Trainer``; they win over what this function would pass.
+
+    Returns:
+        The trained network and what it reached.
+
+    Raises:
+        InvalidInput: for values out of range, and objects that do not belong together.
+        KeyboardInterrupt: when the user stopped the run; the folder then holds the last validation's checkpoint.
+    """
+    check_fit(problem, network, strategy)
+    check_at_least(1, steps=steps, batch_size=batch_size, val_every=val_every, held_out=held_out, patience=patience)
+    check_positive(stop_at_regret=stop_at_regret)
+    folder = None if folder is None else Path(folder)
+    if resume and (folder is None or not (folder / "checkpoints" / LAST).exists()):
+        raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
+
+    module = SelectorModule(
+        problem,
+        network,
+        strategy,
+        tau if tau is not None else Constant(value=1.0),
+        optimizer if optimizer is not None else Adam(),
+        batch_size=batch_size,
+        val_every=val_every,
+        held_out=held_out,
+        max_steps=steps,
+        compile_network=compile_network,
+    )
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    history = History(network.seeds, None if folder is None else folder / "metrics.csv")
+    # The order matters: what a record or a stop decision changes belongs into the checkpoint of the same step.
+    hooks: list[pl.Callback] = [Recorder(history)]
+    if stop_at_regret is not None or patience is not None:
+        hooks.append(_early_stopping(stop_at_regret, patience, steps))
+    hooks.extend(callbacks)
+    if console is not None:
+        hooks.append(TrainingProgress(console))
+    if folder is not None:
+        hooks.append(Checkpoints(folder / "checkpoints"))
+
+    arguments: dict[str, Any] = {
+        "max_steps": steps,
+        "max_epochs": -1,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": list(loggers) or False,
+        "callbacks": hooks,
+        "plugins": [AtomicCheckpointIO()],
+        "enable_checkpointing": False,  # Checkpoints above does it
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,  # the untrained network is evaluated and recorded anyway
+        "log_every_n_steps": val_every,
+        **(trainer or {}),
+    }
+    lightning = pl.Trainer(**arguments)
+    try:
+        checkpoint = folder / "checkpoints" / LAST if resume and folder is not None else None
+        lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        if lightning.interrupted:  # Lightning turns Ctrl-C into exit status 1
+            raise KeyboardInterrupt from None
+        raise
+    if not history.records:  # trained in forked processes, which left their records in the file
+        history.resume(steps)
+    result = Result.of(history, problem.oracle_kind)
+    for logger in loggers:
+        if isinstance(logger, SeedLogger):
+            logger.summarize(result.metrics)
+    return network, result
+
+
+def _early_stopping(stop_at_regret: float | None, patience: int | None, steps: int) -> EarlyStopping:
+    return EarlyStopping(
+        monitor="regret",
+        mode="min",
+        patience=patience if patience is not None else steps,
+        stopping_threshold=stop_at_regret,
+        verbose=False,
+    )

@@ -1,0 +1,30 @@
+"""Train a selector: python train.py strategy=st_gumbel problem=seed_question seeds=5 …
+
+Every option of configs/ can be given as key=value; `python train.py --help` lists them.
+"""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
+from selector.launch import main
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
+def train(cfg: DictConfig) -> None:
+    """One job."""
+    from rich.console import Console
+
+    from selector.run import run
+
+    run(cfg, Path(HydraConfig.get().runtime.output_dir), Console())
+
+
+if __name__ == "__main__":
+    sys.exit(main(train, CONFIGS, sys.argv[1:]))
