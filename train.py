@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
@@ -23,7 +24,13 @@ def train(cfg: DictConfig) -> None:
 
     from selector.run import run
 
-    run(cfg, Path(HydraConfig.get().runtime.output_dir), Console())
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())  # shorter to read, and to paste
+    if hydra_config.mode is RunMode.MULTIRUN:
+        cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
+    run(cfg, folder, Console())
 
 
 if __name__ == "__main__":

@@ -201,6 +201,28 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
+def check_trainer(arguments: dict[str, Any]) -> None:
+    """Let Lightning judge the arguments of its Trainer.
+
+    Raises:
+        InvalidInput: with the first line of what Lightning says.
+    """
+    import lightning.pytorch as pl
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from selector.run import quiet_libraries
+
+    quiet_libraries()
+    ours = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    try:
+        pl.Trainer(**{**ours, **arguments})
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        because = str(error).splitlines()[0]
+        key = next((f"accelerator.{k}" for k in ("precision", "strategy", "devices") if k in because.lower()), "trainer")
+        given = arguments.get(key.rpartition(".")[2], "...")
+        raise InvalidInput(key, given, because) from None
+
+
 def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
     """Make the object that a configuration node describes.
 
@@ -292,7 +314,8 @@ def type_name(hint: Any) -> str:
 def _no_such(name: str, allowed: Sequence[str], what: str) -> str:
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{what} {name} (it has {', '.join(allowed) or 'none'}){hint}"
+    listing = f" (it has {', '.join(allowed) or 'none'})" if len(allowed) <= 16 else ""
+    return f"{what} {name}{listing}{hint}"
 
 
 def load_run(folder: Path, needs: str) -> DictConfig:

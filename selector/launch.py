@@ -14,7 +14,6 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -104,9 +103,10 @@ def check_job(overrides: list[str], multirun: bool) -> None:
     OmegaConf.resolve(cfg.trainer)
     if folder is not None:
         check_folder(cfg, folder)
-    from selector.config import build_experiment, build_logger
+    from selector.config import build_experiment, build_logger, check_trainer
 
     experiment = build_experiment(cfg)
+    check_trainer(experiment.trainer)
     build_logger(cfg, experiment.network.seeds)
 
 
@@ -147,11 +147,15 @@ def explain(error: Exception, config_dir: Path) -> str:
     """An error in one line that names the key."""
     if isinstance(error, InvalidInput):
         return " ".join(str(error).split())
-    message, cause = str(error), error.__cause__
+    message, cause = str(error), error.__cause__ or error
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
-    missing_key = re.match(r"Could not override '(\S+)'", message)
-    if missing_key and "not in struct" in str(cause):
+    missing_key = re.search(r"Key '.*' (?:is not in struct|not in )(?s:.)*?full_key: (\S+)", str(cause))
+    if missing_key:
         return f"{missing_key[1]}: no such key{_similar_key(missing_key[1], config_dir)}"
+    wrong_type = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)\s+full_key: (\S+)", str(cause))
+    if wrong_type:
+        wanted = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        return f"{wrong_type[3]}={wrong_type[1]}: must be {wanted.get(wrong_type[2], wrong_type[2])}"
     missing_option = re.match(r"In '.*': Could not find '(\S+)/([^/']+)'", message)
     if missing_option:
         options = [line for line in lines[1:] if not line.endswith(":")]
@@ -164,9 +168,13 @@ def explain(error: Exception, config_dir: Path) -> str:
 
 
 def _similar_key(key: str, config_dir: Path) -> str:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
-        known = list(flatten(compose("train")))
-        groups = [path.name for path in config_dir.iterdir() if path.is_dir()]
-    close = difflib.get_close_matches(key, [*known, *groups], n=1)
-    return f"; did you mean {close[0]}?" if close else " (python train.py --help lists all)"
+    """A hint at what a mistyped key may have meant: any group, or any option of any choice of a group."""
+    top = OmegaConf.load(config_dir / "train.yaml")
+    known = [*flatten(top), *(path.name for path in config_dir.iterdir() if path.is_dir())]
+    for choice in config_dir.glob("*/*.yaml"):
+        options = OmegaConf.load(choice)
+        known += [f"{choice.parent.name}.{option}" for option in options if option not in ("defaults", "_target_")]
+    if key in known:
+        return f" here: an option of another choice of {key.split('.')[0]}"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else " here (python train.py --help lists all)"

@@ -55,7 +55,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         torch.set_float32_matmul_precision("high")
     seeds = experiment.network.seeds
     logger = build_logger(cfg, seeds)
-    console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False)
+    console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False, soft_wrap=True)
     try:
         _, result = fit(
             experiment.problem,
