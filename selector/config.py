@@ -37,7 +37,10 @@ class ProblemSchema:
     N: int = MISSING
     S: int = MISSING
     D: int = MISSING
-    max_enumeration: int = MISSING
+    max_enumeration: int = 65_536
+    eligible: float = 1.0
+    eligible_per: str = "list"
+    without_replacement: bool = False
 
 
 @dataclass
@@ -113,12 +116,15 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     check_at_least(1, patience=cfg.patience)
     check_positive(stop_at_regret=cfg.stop_at_regret)
     sizes = {key: cfg.problem[key] for key in ("N", "S", "D")}
-    for key, value in {**sizes, "max_enumeration": cfg.problem.max_enumeration}.items():
+    for key, value in sizes.items():  # before anything is built from them
         check_at_least(1, **{f"problem.{key}": value})
     trainer = trainer_arguments(cfg)
     critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
     items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]
-    problem = Problem(items, critic, **sizes, max_enumeration=cfg.problem.max_enumeration)
+    try:
+        problem = Problem(items, critic, **plain(cfg)["problem"])
+    except InvalidInput as error:
+        raise error.under("problem") from None
     strategy = build(cfg.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
@@ -218,7 +224,9 @@ def check_trainer(arguments: dict[str, Any]) -> None:
         pl.Trainer(**{**ours, **arguments})
     except (TypeError, ValueError, MisconfigurationException) as error:
         because = str(error).splitlines()[0]
-        key = next((f"accelerator.{k}" for k in ("precision", "strategy", "devices") if k in because.lower()), "trainer")
+        key = next(
+            (f"accelerator.{k}" for k in ("precision", "strategy", "devices") if k in because.lower()), "trainer"
+        )
         given = arguments.get(key.rpartition(".")[2], "...")
         raise InvalidInput(key, given, because) from None
 

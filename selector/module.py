@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from selector.batch import check_mask
 from selector.metrics import Evaluation, HeldOut, evaluate
 from selector.networks import Network
 from selector.noise import SeedNoise
@@ -102,9 +103,12 @@ class SelectorModule(pl.LightningModule):
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
         target = self.problem.oracle(batch).index if self.strategy.needs_target else None
         logits = self.network(batch.items)
+        if batch.mask is not None and self.device.type == "cpu":  # elsewhere it would wait for the device every step
+            check_mask(batch.mask)
         # Reduced precision is for the network alone: estimators and critics stay in float32.
         with torch.autocast(self.device.type, enabled=False):
-            selection = self.strategy.select(logits.float(), self.current_tau, self._noise["strategy"], target)
+            logits = batch.masked(logits.float())
+            selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
             losses = self.problem.critic(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
         self.train_losses.add(objective.detach())

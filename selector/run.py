@@ -199,6 +199,7 @@ def print_result(result: Result, title: str, console: Console, most_rows: int = 
     console.print(table)
     kind = {
         "separable": "exact oracle (slot by slot)",
+        "assignment": "exact oracle (assignment without replacement)",
         "enumerated": "exact oracle (all N^S choices tried)",
         "best-known": "best-known oracle (coordinate search): the true regret may be higher",
     }[result.oracle_kind]

@@ -72,6 +72,10 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         ours, theirs = getattr(network, size), getattr(problem, size)
         if ours != theirs:
             raise InvalidInput(f"network.{size}", ours, f"must be the problem's {size}, which is {theirs}")
+    if problem.without_replacement and not strategy.without_replacement:
+        raise InvalidInput(
+            "strategy", type(strategy).__name__, "draws with replacement; problem.without_replacement needs another one"
+        )
     if strategy.needs_target and problem.oracle_kind == "best-known":
         raise InvalidInput(
             "strategy",

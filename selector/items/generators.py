@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from torch import Tensor
-
+from selector.batch import Batch
 from selector.errors import InvalidInput, check_positive
 from selector.noise import Noise
 
@@ -13,7 +12,7 @@ class Items(ABC):
     """A source of item lists."""
 
     @abstractmethod
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
         """Draw item lists.
 
         Args:
@@ -21,7 +20,7 @@ class Items(ABC):
             noise: the random stream; the result lies on its device.
 
         Returns:
-            ``[*, N, D]`` float32.
+            Lists of float32 items ``[*, N, D]``; with a mask where a source knows which items are allowed.
         """
 
 
@@ -36,8 +35,8 @@ class Uniform(Items):
         _check_range(low, high)
         self.low, self.high = low, high
 
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        return noise.uniform(shape).mul_(self.high - self.low).add_(self.low)
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        return Batch(noise.uniform(shape).mul_(self.high - self.low).add_(self.low))
 
 
 class Normal(Items):
@@ -51,8 +50,8 @@ class Normal(Items):
         check_positive(std=std)
         self.mean, self.std = mean, std
 
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        return noise.normal(shape).mul_(self.std).add_(self.mean)
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        return Batch(noise.normal(shape).mul_(self.std).add_(self.mean))
 
 
 class Integers(Items):
@@ -66,8 +65,8 @@ class Integers(Items):
         _check_range(low, high)
         self.low, self.high = low, high
 
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        return noise.integers(self.high - self.low + 1, shape).add_(self.low).float()
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        return Batch(noise.integers(self.high - self.low + 1, shape).add_(self.low).float())
 
 
 def _check_range(low: float, high: float) -> None:

@@ -22,10 +22,12 @@ class Strategy(nn.Module, ABC):
 
     Attributes:
         needs_target: whether :meth:`select` wants the oracle's items.
+        without_replacement: whether a selection never uses an item for two slots.
         hard: whether the filled slots are exact items (else they are mixtures).
     """
 
     needs_target: ClassVar[bool] = False
+    without_replacement: ClassVar[bool] = False
     hard: ClassVar[bool] = True
 
     @abstractmethod
