@@ -224,11 +224,10 @@ def check_trainer(arguments: dict[str, Any]) -> None:
         pl.Trainer(**{**ours, **arguments})
     except (TypeError, ValueError, MisconfigurationException) as error:
         because = str(error).splitlines()[0]
-        key = next(
-            (f"accelerator.{k}" for k in ("precision", "strategy", "devices") if k in because.lower()), "trainer"
-        )
-        given = arguments.get(key.rpartition(".")[2], "...")
-        raise InvalidInput(key, given, because) from None
+        at_fault = [name for name in ("precision", "strategy", "devices") if name in because.lower()]
+        if at_fault:
+            raise InvalidInput(f"accelerator.{at_fault[0]}", arguments[at_fault[0]], because) from None
+        raise InvalidInput("trainer", arguments, because) from None
 
 
 def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:

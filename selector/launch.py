@@ -172,7 +172,7 @@ def _similar_key(key: str, config_dir: Path) -> str:
     top = OmegaConf.load(config_dir / "train.yaml")
     known = [*flatten(top), *(path.name for path in config_dir.iterdir() if path.is_dir())]
     for choice in config_dir.glob("*/*.yaml"):
-        options = OmegaConf.load(choice)
+        options = flatten(OmegaConf.load(choice))
         known += [f"{choice.parent.name}.{option}" for option in options if option not in ("defaults", "_target_")]
     if key in known:
         return f" here: an option of another choice of {key.split('.')[0]}"
