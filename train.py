@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
+from selector import sweep
 from selector.launch import main
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -28,9 +29,15 @@ def train(cfg: DictConfig) -> None:
     folder = Path(hydra_config.runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())  # shorter to read, and to paste
-    if hydra_config.mode is RunMode.MULTIRUN:
-        cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
-    run(cfg, folder, Console())
+    if hydra_config.mode is not RunMode.MULTIRUN:
+        run(cfg, folder, Console())
+        return
+    cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
+    Console().rule(sweep.progress(hydra_config.job.num))
+    try:
+        run(cfg, folder, Console())
+    except Exception as error:  # one job's failure must not end the others
+        sweep.fail(folder, error)
 
 
 if __name__ == "__main__":
