@@ -6,7 +6,8 @@ there is one list of options, the constructor's. Importing this module does not 
 
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
-    from selector.schedules import Schedule
+    from selector.schedules import EntropyBonus, Schedule
     from selector.strategies import Strategy
 
 T = TypeVar("T")
@@ -56,6 +57,22 @@ class AcceleratorSchema:
 
 
 @dataclass
+class EntropySchema:
+    """The entropy bonus; see :class:`selector.schedules.EntropyBonus`."""
+
+    start: float = 0.0
+    end: float = 0.0
+    steps: int = MISSING
+
+
+@dataclass
+class ProbeSchema:
+    """Measuring the gradient while training; see :class:`selector.probe.GradientProbe`."""
+
+    every: int | None = None
+
+
+@dataclass
 class Schema:
     """The keys of configs/train.yaml and their types; groups without a type here are checked when they are built."""
 
@@ -66,6 +83,8 @@ class Schema:
     batch_size: int = MISSING
     val_every: int = MISSING
     held_out: int = MISSING
+    entropy: EntropySchema = field(default_factory=EntropySchema)
+    probe: ProbeSchema = field(default_factory=ProbeSchema)
     stop_at_regret: float | None = None
     patience: int | None = None
     resume: str | None = None
@@ -93,6 +112,7 @@ class Experiment:
     strategy: "Strategy"
     tau: "Schedule"
     optimizer: "OptimizerOptions"
+    entropy: "EntropyBonus"
     trainer: dict[str, Any]
 
 
@@ -107,13 +127,14 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
-    from selector.schedules import Schedule
+    from selector.schedules import EntropyBonus, Schedule
     from selector.strategies import Strategy
     from selector.training import check_fit
 
     check_at_least(1, **{key: cfg[key] for key in ("seeds", "max_steps", "batch_size", "val_every", "held_out")})
     check_at_least(0, seed=cfg.seed)
     check_at_least(1, patience=cfg.patience)
+    check_at_least(1, **{"probe.every": cfg.probe.every})
     check_positive(stop_at_regret=cfg.stop_at_regret)
     sizes = {key: cfg.problem[key] for key in ("N", "S", "D")}
     for key, value in sizes.items():  # before anything is built from them
@@ -121,17 +142,17 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     trainer = trainer_arguments(cfg)
     critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
     items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]
-    try:
+    with under("problem"):
         problem = Problem(items, critic, **plain(cfg)["problem"])
-    except InvalidInput as error:
-        raise error.under("problem") from None
+    with under("entropy"):
+        entropy = EntropyBonus(**plain(cfg)["entropy"])
     strategy = build(cfg.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     check_fit(problem, network, strategy)
-    return Experiment(problem, network, strategy, tau, optimizer, trainer)
+    return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)
 
 
 def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":
@@ -263,8 +284,15 @@ def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options and n not in given]
     if missing:
         raise InvalidInput(f"{key}.{missing[0]}", None, f"{target.__name__} needs it")
-    try:
+    with under(key):
         return target(**options, **{name: value for name, value in given.items() if name in parameters})
+
+
+@contextmanager
+def under(key: str) -> Iterator[None]:
+    """Put the group's key in front of what a constructor refuses."""
+    try:
+        yield
     except InvalidInput as error:
         raise error.under(key) from None
 

@@ -91,7 +91,7 @@ def evaluate(
             "hard_loss": judge(problem.critic, batch, index.unsqueeze(0))[0],
             "soft_loss": problem.critic(mixture.pick(batch.items), batch)[0],
             "logit_std": _spread(raw, logits).mean(-1),
-            "entropy": torch.special.entr(log_pi.exp()).sum(-1).mean(-1),
+            "entropy": entropy(logits).mean(-1),
         }
         if isinstance(problem.critic, SeparableCritic) and V * problem.S * problem.N <= _CHUNK:
             table = problem.critic.table(held_out.batch.narrow(start, batch.items.shape[1]).items, problem.S)
@@ -113,6 +113,13 @@ def evaluate(
     if previous is not None:
         m["switched"] = (index != previous).double().mean((1, 2))
     return Evaluation({name: value.cpu() for name, value in m.items()}, index)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax(l) in nats: ``[*, S, N] -> [*, S]``; its gradient is finite at −inf logits."""
+    log_pi = logits.log_softmax(-1)
+    finite = log_pi.masked_fill(logits == float("-inf"), 0.0)  # 0·(−inf) would be NaN
+    return -(log_pi.exp() * finite).sum(-1)
 
 
 def _spread(logits: Tensor, masked: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             optimizer=experiment.optimizer,
             val_every=cfg.val_every,
             held_out=cfg.held_out,
+            entropy=experiment.entropy,
+            probe_every=cfg.probe.every,
             stop_at_regret=cfg.stop_at_regret,
             patience=cfg.patience,
             folder=folder,

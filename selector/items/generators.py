@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
+
 from selector.batch import Batch
 from selector.errors import InvalidInput, check_positive
 from selector.noise import Noise
@@ -37,6 +39,28 @@ class Uniform(Items):
 
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
         return Batch(noise.uniform(shape).mul_(self.high - self.low).add_(self.low))
+
+
+class Fixed(Items):
+    """The same list every time.
+
+    Args:
+        values: the N items, each a list of D features.
+
+    Raises:
+        InvalidInput: when the items differ in length.
+    """
+
+    def __init__(self, values: Sequence[Sequence[float]]) -> None:
+        if not values or len({len(item) for item in values}) != 1:
+            raise InvalidInput("values", values, "must be N items of D features each")
+        self.values = torch.tensor(values, dtype=torch.float32)
+
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        if tuple(shape[-2:]) != tuple(self.values.shape):
+            N, D = self.values.shape
+            raise InvalidInput("items.values", self.values.tolist(), f"are N {N}, D {D}; the problem has {shape[-2:]}")
+        return Batch(self.values.to(noise.device).expand(*shape))
 
 
 class Normal(Items):
