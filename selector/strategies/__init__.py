@@ -1,8 +1,27 @@
 """Selection strategies (gradient estimators), one file per family."""
 
 from selector.strategies.base import Strategy
+from selector.strategies.entmax import EntmaxST
+from selector.strategies.gst import GST
+from selector.strategies.gumbel_rao import GumbelRao, ReinMaxRao
+from selector.strategies.reinmax import ReinMax
 from selector.strategies.softmax import GumbelSoftmax, Softmax
-from selector.strategies.straight_through import STArgmax, STGumbel, STIdentity, STSampled
+from selector.strategies.straight_through import DecoupledST, STArgmax, STGumbel, STIdentity, STSampled
 from selector.strategies.supervised import Supervised
 
-__all__ = ["GumbelSoftmax", "STArgmax", "STGumbel", "STIdentity", "STSampled", "Softmax", "Strategy", "Supervised"]
+__all__ = [
+    "GST",
+    "DecoupledST",
+    "EntmaxST",
+    "GumbelRao",
+    "GumbelSoftmax",
+    "ReinMax",
+    "ReinMaxRao",
+    "STArgmax",
+    "STGumbel",
+    "STIdentity",
+    "STSampled",
+    "Softmax",
+    "Strategy",
+    "Supervised",
+]
