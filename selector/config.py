@@ -119,10 +119,10 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
     items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]
     problem = Problem(items, critic, **sizes, max_enumeration=cfg.problem.max_enumeration)
-    strategy = build(cfg.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
+    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
+    strategy = build(cfg.strategy, "strategy", Strategy, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
-    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     check_fit(problem, network, strategy)
     return Experiment(problem, network, strategy, tau, optimizer, trainer)

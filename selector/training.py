@@ -72,6 +72,8 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         ours, theirs = getattr(network, size), getattr(problem, size)
         if ours != theirs:
             raise InvalidInput(f"network.{size}", ours, f"must be the problem's {size}, which is {theirs}")
+    if strategy.seeds not in (None, len(network.seeds)):
+        raise InvalidInput("strategy.seeds", strategy.seeds, f"must be as many as the network's {len(network.seeds)}")
     if strategy.needs_target and problem.oracle_kind == "best-known":
         raise InvalidInput(
             "strategy",

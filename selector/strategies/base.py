@@ -119,6 +119,43 @@ def attach(value: Tensor, gradient: Tensor) -> Tensor:
     return value.detach() + (gradient - gradient.detach())
 
 
+def attach_gradient(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
+    """``value [*]``, whose gradient with respect to ``logits [*, S, N]`` is the constant ``gradient [*, S, N]``."""
+    attached: Tensor = _AttachGradient.apply(value.detach(), logits, gradient.detach())  # type: ignore[no-untyped-call]
+    return attached
+
+
+class _AttachGradient(torch.autograd.Function):
+    """As value + ⟨gradient, logits⟩ − the same detached, which would be NaN where a logit is −inf."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004 - gradient only
+        return value.clone()  # autograd wants another tensor than an input
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return None, grads[0][..., None, None] * gradient, None
+
+
+def per_seed(values: Tensor, like: Tensor) -> Tensor:
+    """Values of R seeds ``[R]``, to broadcast with ``like [R, …]``; a single seed's with any leading dims.
+
+    Raises:
+        ValueError: when the first dim of ``like`` is not R.
+    """
+    R = len(values)
+    if R > 1 and (like.dim() == 0 or like.shape[0] != R):
+        raise ValueError(f"this strategy was made for {R} seeds, which must be the first dim of {tuple(like.shape)}")
+    return values.view(R, *[1] * (like.dim() - 1)) if like.dim() else values.squeeze(0)
+
+
 def through_softmax(logits: Tensor, p: Tensor) -> Tensor:
     """``p``, with the softmax Jacobian taken at ``p``: backward sends J(p)^T v = p·(v − ⟨p, v⟩) to ``logits``.
 
