@@ -122,7 +122,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     Raises:
         InvalidInput: naming the first key that is wrong.
     """
-    from selector.critics import Critic
+    from selector.critics import Critic, SeparableCritic
     from selector.items import Items
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
@@ -146,10 +146,11 @@ def build_experiment(cfg: DictConfig) -> Experiment:
         problem = Problem(items, critic, **plain(cfg)["problem"])
     with under("entropy"):
         entropy = EntropyBonus(**plain(cfg)["entropy"])
-    strategy = build(cfg.strategy, "strategy", Strategy)  # type: ignore[type-abstract]
+    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
+    known = {**sizes, "seeds": seeds, "separable": isinstance(critic, SeparableCritic)}
+    strategy = build(cfg.strategy, "strategy", Strategy, **known)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
-    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     check_fit(problem, network, strategy)
     return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)

@@ -160,3 +160,30 @@ def compare(estimate: Moments, reference: Reference) -> GradientQuality:
         std=(estimate.variance.mean(-1) / size).sqrt(),
         cosine=product / (length.clamp(min=0) * size).sqrt(),
     )
+
+
+def probe(
+    strategy: Strategy, problem: Problem, batch: Batch, logits: Tensor, tau: float, noise: Noise, draws: int
+) -> tuple[GradientQuality, str]:
+    """Measure one estimator at one temperature.
+
+    Args:
+        strategy: the estimator; measured in evaluation mode, in which it learns nothing.
+        problem: whose critic judges.
+        batch: lists with leading dims ``[R, L]``.
+        logits: ``[R, L, S, N]``, −inf where masked.
+        tau: temperature, > 0.
+        noise: a stream of its own, never the training's.
+        draws: gradients drawn for every list; a sampled reference takes four times as many.
+
+    Returns:
+        The quality, and how the reference was made.
+    """
+    training = strategy.training
+    strategy.eval()
+    try:
+        reference = find_reference(problem, batch, logits, noise, 4 * draws)
+        estimate = draw_gradients(strategy, problem, batch, logits, tau, noise, draws)
+    finally:
+        strategy.train(training)
+    return compare(estimate, reference), reference.kind

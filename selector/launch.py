@@ -117,10 +117,7 @@ def check_job(overrides: list[str], number: int | None) -> Path:
         with read_write(cfg.hydra), open_dict(cfg.hydra):
             cfg.hydra.job.num = number
     HydraConfig.instance().set_config(cfg)
-    if number is None:
-        folder = Path(cfg.hydra.run.dir)
-    else:
-        folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+    folder = Path(cfg.hydra.run.dir) if number is None else Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
     check_folder(cfg, folder)
     from selector.config import build_experiment, build_logger, check_trainer
 

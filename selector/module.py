@@ -139,7 +139,12 @@ class SelectorModule(pl.LightningModule):
             clip_per_seed(self.network.parameters(), self.optimizer_options.clip)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer_options.build(self.network.parameters())
+        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        own = list(self.strategy.parameters())
+        if own:  # what the strategy learns for itself: at its own rate, and never clipped with the network's gradient
+            rate = self.strategy.lr if self.strategy.lr is not None else self.optimizer_options.lr
+            groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
+        optimizer = self.optimizer_options.build(groups)
         factor = self.optimizer_options.factor(self.max_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

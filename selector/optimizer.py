@@ -6,6 +6,7 @@ Shape legend: R seeds trained side by side.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,8 @@ class OptimizerOptions(ABC):
         check_choice(["constant", *SCHEDULES], schedule=self.schedule)
 
     @abstractmethod
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimizer over ``parameters``."""
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The torch optimizer over ``parameters``, or over groups of them that depart from these options."""
 
     def factor(self, max_steps: int) -> Schedule:
         """The learning rate of every step as a share of ``lr``."""
@@ -73,7 +74,7 @@ class Adam(OptimizerOptions):
         super().__post_init__()
         check_at_least(0, beta1=self.beta1, beta2=self.beta2)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(
             parameters, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True
         )
@@ -83,7 +84,7 @@ class Adam(OptimizerOptions):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2017, arXiv 1711.05101)."""
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             parameters, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True
         )
@@ -99,7 +100,7 @@ class SGD(OptimizerOptions):
         super().__post_init__()
         check_at_least(0, momentum=self.momentum)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )

@@ -19,12 +19,14 @@ class Selection:
         index: ``[Q, *, S]`` int64, the items chosen; None when the selection is a mixture.
         weights: ``[Q, *, S, N]``, where the gradient goes (and the value itself when ``index`` is None); None when
             no gradient passes through the picks.
-        log_prob: ``[Q, *]``, joint log-probability of the draw, for strategies that weigh losses with it.
+        log_prob: ``[Q, *]``, log-probability of what was drawn, for strategies that weigh losses with it.
+        relaxed: ``[M, *, S, N]``, M mixtures that are judged after the Q selections, for control variates.
     """
 
     index: Tensor | None = None
     weights: Tensor | None = None
     log_prob: Tensor | None = None
+    relaxed: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.index is None and self.weights is None:
@@ -40,7 +42,7 @@ class Selection:
             items: ``[*, N, D]``.
 
         Returns:
-            ``[Q, *, S, D]``.
+            ``[Q, *, S, D]``, or ``[Q + M, *, S, D]`` with M relaxed queries.
 
         Raises:
             ValueError: when the leading dims or N of ``items`` do not fit.
@@ -54,8 +56,10 @@ class Selection:
             )
         if self.index is None:
             assert self.weights is not None
-            return _mix(self.weights, items)
-        return pick_rows(items.expand(self.index.shape[0], *items.shape), self.index, self.weights)
+            picked = _mix(self.weights, items)
+        else:
+            picked = pick_rows(items.expand(self.index.shape[0], *items.shape), self.index, self.weights)
+        return picked if self.relaxed is None else torch.cat([picked, _mix(self.relaxed, items)])
 
 
 def pick_rows(items: Tensor, index: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -97,7 +101,8 @@ class _PickRows(torch.autograd.Function):
             rows = index.unsqueeze(-1).expand(grad.shape)
             d_items = torch.zeros_like(items, memory_format=torch.contiguous_format).scatter_add(-2, rows, grad)
         if ctx.needs_input_grad[2]:
-            d_weights = _inner(grad, items).to(ctx.weights_dtype)
+            # In the weights' dtype from the start: the product of half-precision items may overflow.
+            d_weights = _inner(grad.to(ctx.weights_dtype), items.to(ctx.weights_dtype))
         return d_items, None, d_weights
 
 

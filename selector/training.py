@@ -76,6 +76,8 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         raise InvalidInput(
             "strategy", type(strategy).__name__, "draws with replacement; problem.without_replacement needs another one"
         )
+    if strategy.seeds not in (None, len(network.seeds)):
+        raise InvalidInput("strategy.seeds", strategy.seeds, f"must be as many as the network's {len(network.seeds)}")
     if strategy.needs_target and problem.oracle_kind == "best-known":
         raise InvalidInput(
             "strategy",

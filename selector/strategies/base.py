@@ -4,11 +4,12 @@ Shape legend: Q critic queries · `*` any leading dims (in training ``[R, B]``: 
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from selector.errors import check_positive
 from selector.noise import Noise
 from selector.selection import Selection
 
@@ -18,17 +19,23 @@ class Strategy(nn.Module, ABC):
 
     Training asks the strategy for Q selections, fills the slots, has the critic judge all of them, and tells the
     strategy the losses; it differentiates what :meth:`surrogate` returns. A strategy knows neither the critic nor how
-    many seeds are trained side by side.
+    many seeds are trained side by side; the few that learn something keep it apart per seed, on a first dim of their
+    parameters and buffers, and learn only in training mode: ``strategy.eval()`` freezes them.
 
     Attributes:
         needs_target: whether :meth:`select` wants the oracle's items.
         without_replacement: whether a selection never uses an item for two slots.
         hard: whether the filled slots are exact items (else they are mixtures).
+        seeds: for how many seeds the strategy keeps a state, which is then the first leading dim of the logits (any
+            leading dims fit a state for one seed); None: it keeps none.
+        lr: learning rate of the strategy's own parameters; None: the network's.
     """
 
     needs_target: ClassVar[bool] = False
     without_replacement: ClassVar[bool] = False
     hard: ClassVar[bool] = True
+    seeds: int | None = None
+    lr: float | None = None
 
     @abstractmethod
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:
@@ -47,11 +54,12 @@ class Strategy(nn.Module, ABC):
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:  # noqa: ARG002 - for score-function strategies
         """Tell: turn the critic's losses into what is differentiated.
 
-        The *value* of the result is the loss itself, its *gradient* is the estimator.
+        The *value* of the result is the true loss of the draw (the mean over independent draws, where there are
+        several), its *gradient* is the estimator.
 
         Args:
             selection: what :meth:`select` returned.
-            losses: ``[Q, *]``, the critic's loss of every selection.
+            losses: ``[Q, *]``, the critic's loss of every query that :meth:`Selection.pick` filled.
 
         Returns:
             ``[*]``.
@@ -59,6 +67,127 @@ class Strategy(nn.Module, ABC):
         return losses.mean(0)
 
 
+def checked(logits: Tensor, tau: float) -> Tensor:
+    """What every :meth:`Strategy.select` starts with: a temperature that is one, and wide logits.
+
+    Raises:
+        InvalidInput: when ``tau`` is not a finite number > 0.
+    """
+    check_positive(tau=tau)
+    return wide(logits)
+
+
 def wide(logits: Tensor) -> Tensor:
-    """Logits in float32 at least: softmax(l/tau) overflows in half precision for small tau."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    """Logits in float32 at least, for softmax(l/tau) overflows in half precision; their gradient saturates there."""
+    if logits.dtype not in (torch.float16, torch.bfloat16):
+        return logits
+    widened: Tensor = _Widen.apply(logits)  # type: ignore[no-untyped-call]  # torch's stub
+    return widened
+
+
+class _Widen(torch.autograd.Function):
+    """To float32; backward, what half precision cannot hold becomes its largest number: 1/tau would make it inf."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor) -> Tensor:
+        return logits.float()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.dtype = inputs[0].dtype
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        largest = torch.finfo(ctx.dtype).max
+        return grads[0].clamp(-largest, largest).to(ctx.dtype)
+
+
+def draw(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
+    """Items drawn from softmax(l): ``[*, S, N] -> [*, S]``, or ``[draws, *, S]`` when ``draws`` is given."""
+    # Gumbel-max: the argmax of l + G is a draw of softmax(l), without a cumulative sum that rounds.
+    return (logits.detach() + noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype)).argmax(-1)
+
+
+def one_hot(index: Tensor, N: int) -> Tensor:
+    """``[*] -> [*, N]`` bool. Comparing indices works under vmap, where ``functional.one_hot`` does not."""
+    return index.unsqueeze(-1) == torch.arange(N, device=index.device)
+
+
+def attach(value: Tensor, gradient: Tensor) -> Tensor:
+    """``value``, with the gradient of ``gradient`` in place of its own."""
+    # The brackets make the difference an exact 0: value + gradient would round where the gradient's term is large.
+    return value.detach() + (gradient - gradient.detach())
+
+
+def attach_gradient(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
+    """``value [*]``, whose gradient with respect to ``logits [*, S, N]`` is the constant ``gradient [*, S, N]``."""
+    attached: Tensor = _AttachGradient.apply(value.detach(), logits, gradient.detach())  # type: ignore[no-untyped-call]
+    return attached
+
+
+class _AttachGradient(torch.autograd.Function):
+    """As value + ⟨gradient, logits⟩ − the same detached, which would be NaN where a logit is −inf."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004 - gradient only
+        return value.clone()  # autograd wants another tensor than an input
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return None, grads[0][..., None, None] * gradient, None
+
+
+def per_seed(values: Tensor, like: Tensor) -> Tensor:
+    """Values of R seeds ``[R]``, to broadcast with ``like [R, …]``; a single seed's with any leading dims.
+
+    Raises:
+        ValueError: when the first dim of ``like`` is not R.
+    """
+    R = len(values)
+    if R > 1 and (like.dim() == 0 or like.shape[0] != R):
+        raise ValueError(f"this strategy was made for {R} seeds, which must be the first dim of {tuple(like.shape)}")
+    return values.view(R, *[1] * (like.dim() - 1)) if like.dim() else values.squeeze(0)
+
+
+def through_softmax(logits: Tensor, p: Tensor) -> Tensor:
+    """``p``, with the softmax Jacobian taken at ``p``: backward sends J(p)^T v = p·(v − ⟨p, v⟩) to ``logits``.
+
+    For p = softmax(l) this is the softmax itself. Estimators take the Jacobian at other points of the simplex; there
+    the closed form is safe for −inf logits, where differentiating through log p is not.
+
+    Args:
+        logits: ``[*, N]``; its value is never read.
+        p: ``[K…, *, N]``, points on the simplex, with any further dims in front; a constant.
+
+    Returns:
+        ``[K…, *, N]``.
+    """
+    attached: Tensor = _ThroughSoftmax.apply(logits.expand(p.shape), p.detach())  # type: ignore[no-untyped-call]
+    return attached
+
+
+class _ThroughSoftmax(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, p: Tensor) -> Tensor:  # noqa: ARG004 - gradient only
+        return p.clone()  # autograd wants another tensor than an input
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (p,) = ctx.saved_tensors
+        weighted = p * grads[0]
+        return weighted - p * weighted.sum(-1, keepdim=True), None

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from selector.noise import Noise
 from selector.selection import Selection
-from selector.strategies.base import Strategy, wide
+from selector.strategies.base import Strategy, checked
 
 
 class Softmax(Strategy):
@@ -25,7 +25,7 @@ class Softmax(Strategy):
     hard: ClassVar[bool] = False
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        return Selection(weights=(wide(logits) / tau).softmax(-1).unsqueeze(0))
+        return Selection(weights=(checked(logits, tau) / tau).softmax(-1).unsqueeze(0))
 
 
 class GumbelSoftmax(Strategy):
@@ -42,5 +42,5 @@ class GumbelSoftmax(Strategy):
     hard: ClassVar[bool] = False
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        scores = wide(logits) + noise.gumbel(logits.shape, dtype=logits.dtype)
+        scores = checked(logits, tau) + noise.gumbel(logits.shape, dtype=logits.dtype)
         return Selection(weights=(scores / tau).softmax(-1).unsqueeze(0))

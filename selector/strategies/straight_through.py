@@ -6,9 +6,10 @@ p·(v − ⟨p, v⟩) the softmax Jacobian. All of them cost one critic call.
 
 from torch import Tensor
 
+from selector.errors import check_positive
 from selector.noise import Noise
 from selector.selection import Selection
-from selector.strategies.base import Strategy, wide
+from selector.strategies.base import Strategy, checked, draw
 
 
 class STIdentity(Strategy):
@@ -22,8 +23,9 @@ class STIdentity(Strategy):
     """
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        logits = wide(logits)
-        return Selection(index=logits.argmax(-1).unsqueeze(0), weights=logits.unsqueeze(0))
+        logits = checked(logits, tau)
+        weights = logits.masked_fill(logits.isneginf(), 0.0)  # what must not be chosen gets no gradient
+        return Selection(index=logits.argmax(-1).unsqueeze(0), weights=weights.unsqueeze(0))
 
 
 class STArgmax(Strategy):
@@ -38,7 +40,7 @@ class STArgmax(Strategy):
     """
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        logits = wide(logits)
+        logits = checked(logits, tau)
         return Selection(index=logits.argmax(-1).unsqueeze(0), weights=(logits / tau).softmax(-1).unsqueeze(0))
 
 
@@ -53,10 +55,8 @@ class STSampled(Strategy):
     """
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        logits = wide(logits)
-        # Gumbel-max: the argmax of l + G is a draw of softmax(l), without a cumulative sum that rounds.
-        drawn = (logits.detach() + noise.gumbel(logits.shape, dtype=logits.dtype)).argmax(-1)
-        return Selection(index=drawn.unsqueeze(0), weights=(logits / tau).softmax(-1).unsqueeze(0))
+        logits = checked(logits, tau)
+        return Selection(index=draw(logits, noise).unsqueeze(0), weights=(logits / tau).softmax(-1).unsqueeze(0))
 
 
 class STGumbel(Strategy):
@@ -71,5 +71,42 @@ class STGumbel(Strategy):
     """
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        scores = wide(logits) + noise.gumbel(logits.shape, dtype=logits.dtype)
+        scores = checked(logits, tau) + noise.gumbel(logits.shape, dtype=logits.dtype)
         return Selection(index=scores.argmax(-1).unsqueeze(0), weights=(scores / tau).softmax(-1).unsqueeze(0))
+
+
+class DecoupledST(Strategy):
+    """D ~ softmax(l/tau_f) forward, softmax(l/tau_b) backward: J(softmax(l/tau_b))^T v(D) / tau_b.
+
+    One temperature for how much the forward pass explores, another for how far the backward pass spreads the gradient.
+    tau_f = 1 is :class:`STSampled` at tau_b; tau_f = tau_b is STSampled at tau 1 on the logits l/tau. Unbiased for
+    E[L(D)] over D ~ softmax(l/tau_f) only where L is linear, tau_f = tau_b and no backward noise. One critic call.
+    Recommended: tau_f 1, tau_b tuned for the problem.
+
+    Args:
+        tau_f: forward temperature, > 0; None: the schedule's tau.
+        tau_b: backward temperature, > 0; None: the schedule's tau.
+        backward_noise: take the backward softmax at the perturbed logits l + tau_f·G whose argmax is D, instead of
+            at l: with tau_f = 1 this is :class:`STGumbel` at tau_b.
+
+    Raises:
+        InvalidInput: for a temperature that is not > 0.
+
+    References:
+        Shah, Yan, Mozer, Liu, 2024, "Improving discrete optimisation via decoupled straight-through Gumbel-softmax",
+        arXiv 2410.13331.
+    """
+
+    def __init__(self, tau_f: float | None = None, tau_b: float | None = None, backward_noise: bool = False) -> None:
+        super().__init__()
+        check_positive(tau_f=tau_f, tau_b=tau_b)
+        self.tau_f, self.tau_b, self.backward_noise = tau_f, tau_b, backward_noise
+
+    def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
+        logits = checked(logits, tau)
+        tau_f = tau if self.tau_f is None else self.tau_f
+        tau_b = tau if self.tau_b is None else self.tau_b
+        # argmax(l + tau_f·G) = argmax(l/tau_f + G): a draw of softmax(l/tau_f).
+        scores = logits + tau_f * noise.gumbel(logits.shape, dtype=logits.dtype)
+        p = ((scores if self.backward_noise else logits) / tau_b).softmax(-1)
+        return Selection(index=scores.argmax(-1).unsqueeze(0), weights=p.unsqueeze(0))

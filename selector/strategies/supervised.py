@@ -6,7 +6,7 @@ from torch import Tensor
 
 from selector.noise import Noise
 from selector.selection import Selection
-from selector.strategies.base import Strategy, wide
+from selector.strategies.base import Strategy, attach, checked
 
 
 class Supervised(Strategy):
@@ -21,11 +21,10 @@ class Supervised(Strategy):
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         if target is None:
             raise ValueError("strategy=supervised needs the oracle's items as target")
-        logits = wide(logits)
+        logits = checked(logits, tau)
         log_pi = (logits / tau).log_softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1).sum(-1)
         return Selection(index=logits.argmax(-1).unsqueeze(0), log_prob=log_pi.unsqueeze(0))
 
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:
         assert selection.log_prob is not None
-        cross_entropy = -selection.log_prob.mean(0)
-        return losses.mean(0).detach() + cross_entropy - cross_entropy.detach()
+        return attach(losses.mean(0), -selection.log_prob.mean(0))

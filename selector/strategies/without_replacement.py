@@ -7,7 +7,7 @@ from torch import Tensor
 
 from selector.noise import Noise
 from selector.selection import Selection
-from selector.strategies.base import Strategy, wide
+from selector.strategies.base import Strategy, checked, one_hot
 
 
 class STGumbelSequential(Strategy):
@@ -25,11 +25,10 @@ class STGumbelSequential(Strategy):
     without_replacement: ClassVar[bool] = True
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        scores = wide(logits) + noise.gumbel(logits.shape, dtype=logits.dtype)
+        scores = checked(logits, tau) + noise.gumbel(logits.shape, dtype=logits.dtype)
         S, N = scores.shape[-2:]
         if S > N:
             raise ValueError(f"{S} slots cannot get different items out of {N}")
-        items = torch.arange(N, device=logits.device)
         taken = torch.zeros(*scores.shape[:-2], N, dtype=torch.bool, device=logits.device)
         picks, weights = [], []
         for slot in scores.unbind(-2):
@@ -37,5 +36,5 @@ class STGumbelSequential(Strategy):
             pick = free.argmax(-1)
             picks.append(pick)
             weights.append((free / tau).softmax(-1))
-            taken = taken | (items == pick.unsqueeze(-1))
+            taken = taken | one_hot(pick, N)
         return Selection(index=torch.stack(picks, -1).unsqueeze(0), weights=torch.stack(weights, -2).unsqueeze(0))
