@@ -28,4 +28,4 @@ class Supervised(Strategy):
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:
         assert selection.log_prob is not None
         cross_entropy = -selection.log_prob.mean(0)
-        return losses.mean(0).detach() + cross_entropy - cross_entropy.detach()
+        return losses.mean(0).detach() + (cross_entropy - cross_entropy.detach())  # in this order the value is exact
