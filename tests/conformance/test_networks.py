@@ -12,7 +12,7 @@ from torch import Tensor
 from selector.config import build
 from selector.networks import Network
 from selector.noise import SeedNoise
-from selector.optimizer import SGD, Adam, AdamW, OptimizerOptions
+from selector.optimizer import SGD, clip_per_seed
 from tests.support import compose, names, quadratic
 
 SEEDS = (4, 0, 9)
@@ -33,12 +33,6 @@ def items(sizes: tuple[int, int, int], seeds: tuple[int, ...], B: int = 6, turn:
     return SeedNoise(seeds, f"items{turn}").uniform([len(seeds), B, N, D]).mul_(10)
 
 
-def assert_seed_equals(stacked: Network, r: int, alone: Network) -> None:
-    for (key, ours), (other, theirs) in zip(stacked.named_parameters(), alone.named_parameters(), strict=True):
-        assert key == other
-        assert torch.equal(ours[r : r + 1], theirs), key
-
-
 @every_network
 @every_size
 def test_logits_have_one_row_of_items_for_every_slot(name: str, sizes: tuple[int, int, int]) -> None:
@@ -53,36 +47,42 @@ def test_every_parameter_has_a_leading_dim_of_seeds(name: str) -> None:
 
 @every_network
 @every_size
-@pytest.mark.parametrize("norm", ["none", "layer"])
-@pytest.mark.parametrize("options", [Adam(lr=0.01, clip=0.1), AdamW(lr=0.01), SGD(lr=0.01)], ids=["adam", "adamw", "sgd"])
-def test_stacked_seeds_follow_the_path_of_each_seed_alone(
-    name: str, sizes: tuple[int, int, int], norm: str, options: OptimizerOptions
-) -> None:
-    """Initial parameters, logits, gradients and three training steps: bit for bit."""
-    from selector.optimizer import clip_per_seed
+def test_a_seed_starts_with_the_same_parameters_alone_and_beside_others(name: str, sizes: tuple[int, int, int]) -> None:
+    stacked = make(name, sizes, SEEDS)
+    for r, seed in enumerate(SEEDS):
+        alone = make(name, sizes, (seed,))
+        for (key, ours), (other, theirs) in zip(stacked.named_parameters(), alone.named_parameters(), strict=True):
+            assert key == other
+            assert torch.equal(ours[r : r + 1], theirs), key
 
-    def path(seeds: tuple[int, ...]) -> tuple[Network, list[Tensor]]:
+
+@every_network
+@every_size
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_stacked_seeds_follow_the_path_of_each_seed_alone(name: str, sizes: tuple[int, int, int], norm: str) -> None:
+    """Logits, clipped gradients and parameters of two training steps.
+
+    Not bit for bit: for some batch sizes a BLAS multiplies one matrix and a stack of them with different kernels.
+    """
+
+    def path(seeds: tuple[int, ...]) -> list[Tensor]:
         network = make(name, sizes, seeds, f"network.norm={norm}")
-        initial = [p.detach().clone() for p in network.parameters()]
-        optimizer = options.build(network.parameters())
+        optimizer = SGD(lr=0.01).build(network.parameters())
         seen: list[Tensor] = []
-        for turn in range(3):
+        for turn in range(2):
             batch = items(sizes, seeds, turn=turn)
             logits = network(batch)
             optimizer.zero_grad()
             quadratic((logits.softmax(-1) @ batch).unsqueeze(0))[0].mean(-1).sum().backward()
-            if options.clip is not None:
-                clip_per_seed(network.parameters(), options.clip)
+            clip_per_seed(network.parameters(), 0.1)
+            seen.extend([logits.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)])
             optimizer.step()
-            seen.append(logits.detach())
-        return network, initial + seen
+        return seen + [p.detach() for p in network.parameters()]
 
-    stacked, seen = path(SEEDS)
+    stacked = path(SEEDS)
     for r, seed in enumerate(SEEDS):
-        alone, expected = path((seed,))
-        for ours, theirs in zip(seen, expected, strict=True):
-            assert torch.equal(ours[r : r + 1], theirs)
-        assert_seed_equals(stacked, r, alone)
+        for ours, theirs in zip(stacked, path((seed,)), strict=True):
+            torch.testing.assert_close(ours[r : r + 1], theirs, rtol=1e-4, atol=1e-6)
 
 
 @every_network
