@@ -7,7 +7,7 @@ there is one list of options, the constructor's. Importing this module does not 
 import difflib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from selector.errors import InvalidInput, check_at_least, check_positive
+from selector.errors import InvalidInput, check_at_least, check_choice, check_positive
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from selector.strategies import Strategy
 
 T = TypeVar("T")
+
+# Lightning's; it does not export the list.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "32", "64", "16", "bf16")
 
 
 @dataclass
@@ -108,6 +111,15 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     from selector.strategies import Strategy
     from selector.training import check_fit
 
+    for prefix, node, schema in (
+        ("", cfg, Schema),
+        ("problem.", cfg.problem, ProblemSchema),
+        ("accelerator.", cfg.accelerator, AcceleratorSchema),
+    ):
+        known = [f.name for f in fields(schema)]
+        for name in node:  # +key=value adds a key whatever the schema says
+            if name not in (*known, "hydra"):
+                raise InvalidInput(f"{prefix}{name}", node[name], _no_such(name, known, "there is no key"))
     check_at_least(1, **{key: cfg[key] for key in ("seeds", "max_steps", "batch_size", "val_every", "held_out")})
     check_at_least(0, seed=cfg.seed)
     check_at_least(1, patience=cfg.patience)
@@ -158,6 +170,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """
     import lightning.pytorch as pl
     import torch
+    from lightning.pytorch.strategies import StrategyRegistry
 
     asked = cfg.accelerator
     check_at_least(1, **{"accelerator.devices": asked.devices})
@@ -173,7 +186,11 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     if cfg.batch_size % asked.devices:
         raise InvalidInput("batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}")
 
+    check_choice(PRECISIONS, **{"accelerator.precision": asked.precision})
+    check_choice(["auto", *StrategyRegistry.available_strategies()], **{"accelerator.strategy": asked.strategy})
+
     given = plain(cfg)["trainer"] or {}
+    hints = get_type_hints(pl.Trainer.__init__)
     elsewhere = {
         "max_steps": "max_steps",
         "max_epochs": "max_steps",
@@ -192,6 +209,9 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
             raise InvalidInput(f"trainer.{name}", value, f"use {elsewhere[name]} instead")
         if name not in allowed:
             raise InvalidInput(f"trainer.{name}", value, _no_such(name, allowed, "Lightning's Trainer has no argument"))
+        if not fits(value, hints.get(name, Any)):
+            raise InvalidInput(f"trainer.{name}", value, f"must be {type_name(hints[name])}")
+    check_at_least(1, **{"trainer.accumulate_grad_batches": given.get("accumulate_grad_batches")})
     return {
         "accelerator": asked.accelerator,
         "devices": asked.devices,

@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -150,13 +150,18 @@ def explain(error: Exception, config_dir: Path) -> str:
     message, cause = str(error), error.__cause__
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
     missing_key = re.match(r"Could not override '(\S+)'", message)
-    if missing_key and "not in struct" in str(cause):
+    if missing_key and re.search(r"not in (struct|'\w*Schema')", str(cause)):
         return f"{missing_key[1]}: no such key{_similar_key(missing_key[1], config_dir)}"
     missing_option = re.match(r"In '.*': Could not find '(\S+)/([^/']+)'", message)
     if missing_option:
         options = [line for line in lines[1:] if not line.endswith(":")]
         known = [o for o in options if "/" not in o and not o.startswith(("Config", "provider"))]
         return f"{missing_option[1]}={missing_option[2]}: must be one of {', '.join(known)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: must be key=value ({lines[0]})"
+    several = re.match(r"Ambiguous value for argument '(\S+)'", message)
+    if several:
+        return f"{several[1]}: must be one value; several are for -m (--multirun)"
     full_key = re.search(r"full_key: (\S+)", f"{message}\n{cause}")
     key = f"{full_key[1]}: " if full_key else ""
     because = str(cause).splitlines()[0] if isinstance(cause, OmegaConfBaseException) else ""

@@ -124,9 +124,7 @@ def test_leading_dims_are_only_a_shape(name: str) -> None:
     logits, items, target = inputs((6,))
     flat = case(name).step(logits, items, Noise(), target)
     view = (2, 1, 3)
-    folded = case(name).step(
-        logits.view(*view, S, N), items.view(*view, N, D), Noise(), target.view(*view, S)
-    )
+    folded = case(name).step(logits.view(*view, S, N), items.view(*view, N, D), Noise(), target.view(*view, S))
     torch.testing.assert_close(folded.slots.flatten(1, 3), flat.slots, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(folded.grad.flatten(0, 2), flat.grad, rtol=1e-12, atol=1e-12)
 

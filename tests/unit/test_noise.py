@@ -21,7 +21,7 @@ every_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
 class _Edges(torch.utils._python_dispatch.TorchDispatchMode):
     """Makes every uniform draw 0, the worst case of the half-open interval."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         if func is torch.ops.aten.uniform_.default:
             return args[0].zero_()
         return func(*args, **(kwargs or {}))
