@@ -163,7 +163,7 @@ def test_what_may_not_change_when_a_run_goes_on(
     folder = Path("outputs/run")
     before = (folder / "metrics.csv").read_bytes()
     for more, key in (
-        ([f"resume={folder}", "network.width=8"], "network.width=8"),
+        ([f"resume={folder}", "network.width=16"], "network.width=16"),
         ([f"resume={folder}", "seeds=2"], "seeds=2"),
         (arguments, "name=run"),
     ):
