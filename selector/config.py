@@ -8,7 +8,7 @@ import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -131,6 +131,17 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     from selector.strategies import Strategy
     from selector.training import check_fit
 
+    for prefix, node, schema in (
+        ("", cfg, Schema),
+        ("problem.", cfg.problem, ProblemSchema),
+        ("accelerator.", cfg.accelerator, AcceleratorSchema),
+        ("entropy.", cfg.entropy, EntropySchema),
+        ("probe.", cfg.probe, ProbeSchema),
+    ):
+        keys = [f.name for f in fields(schema)]
+        for name in map(str, node):  # +key=value adds a key whatever the schema says
+            if name not in (*keys, "hydra"):
+                raise InvalidInput(f"{prefix}{name}", node[name], _no_such(name, keys, "there is no key"))
     check_at_least(1, **{key: cfg[key] for key in ("seeds", "max_steps", "batch_size", "val_every", "held_out")})
     check_at_least(0, seed=cfg.seed)
     check_at_least(1, patience=cfg.patience)
@@ -202,6 +213,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         raise InvalidInput("batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}")
 
     given = plain(cfg)["trainer"] or {}
+    hints = get_type_hints(pl.Trainer.__init__)
     elsewhere = {
         "max_steps": "max_steps",
         "max_epochs": "max_steps",
@@ -220,6 +232,9 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
             raise InvalidInput(f"trainer.{name}", value, f"use {elsewhere[name]} instead")
         if name not in allowed:
             raise InvalidInput(f"trainer.{name}", value, _no_such(name, allowed, "Lightning's Trainer has no argument"))
+        if not fits(value, hints.get(name, Any)):
+            raise InvalidInput(f"trainer.{name}", value, f"must be {type_name(hints[name])}")
+    check_at_least(1, **{"trainer.accumulate_grad_batches": given.get("accumulate_grad_batches")})
     return {
         "accelerator": asked.accelerator,
         "devices": asked.devices,

@@ -17,7 +17,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -178,6 +178,11 @@ def explain(error: Exception, config_dir: Path) -> str:
         options = [line for line in lines[1:] if not line.endswith(":")]
         known = [o for o in options if "/" not in o and not o.startswith(("Config", "provider"))]
         return f"{missing_option[1]}={missing_option[2]}: must be one of {', '.join(known)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: must be key=value ({lines[0]})"
+    several = re.match(r"Ambiguous value for argument '(\S+)'", message)
+    if several:
+        return f"{several[1]}: must be one value; several are for -m (--multirun)"
     full_key = re.search(r"full_key: (\S+)", f"{message}\n{cause}")
     key = f"{full_key[1]}: " if full_key else ""
     because = str(cause).splitlines()[0] if isinstance(cause, OmegaConfBaseException) else ""

@@ -193,3 +193,5 @@ class SelectorModule(pl.LightningModule):
         self.train_losses = MeanLoss(*state["train_losses"])
         if state["choices"] is not None:
             self.evaluation = Evaluation({}, state["choices"].to(self.trainer.strategy.root_device))
+            # Lightning ends the checkpoint's epoch once more: it must not be evaluated and recorded twice.
+            self.evaluated_step = checkpoint["global_step"]

@@ -101,8 +101,9 @@ def read_history(path: Path) -> History:
     Raises:
         ValueError: when the file is not a metrics.csv.
     """
-    with path.open(newline="") as f:
-        rows = list(csv.reader(f))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    # A last line without its end may hold half a number, which would be read as another number.
+    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
     if not rows or rows[0] != HEADER:
         raise ValueError(f"{path} does not start with {','.join(HEADER)}")
     seeds: list[int] = []
