@@ -117,7 +117,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
         ("accelerator.", cfg.accelerator, AcceleratorSchema),
     ):
         known = [f.name for f in fields(schema)]
-        for name in node:  # +key=value adds a key whatever the schema says
+        for name in map(str, node):  # +key=value adds a key whatever the schema says
             if name not in (*known, "hydra"):
                 raise InvalidInput(f"{prefix}{name}", node[name], _no_such(name, known, "there is no key"))
     check_at_least(1, **{key: cfg[key] for key in ("seeds", "max_steps", "batch_size", "val_every", "held_out")})
