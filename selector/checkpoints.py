@@ -35,6 +35,11 @@ class Checkpoints(pl.Callback):
         self.best: float | None = None
         self.best_step = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        if trainer.is_global_zero:
+            for torn in self.folder.glob(".*.ckpt.*.tmp"):  # left by a process that was killed while it wrote
+                torn.unlink(missing_ok=True)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SelectorModule)
         assert pl_module.evaluation is not None

@@ -52,7 +52,7 @@ class OptimizerOptions(ABC):
         check_choice(["constant", *SCHEDULES], schedule=self.schedule)
 
     @abstractmethod
-    def build(self, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
         """The torch optimizer over ``parameters``, or over groups of them that depart from these options."""
 
     def factor(self, max_steps: int) -> Schedule:
@@ -79,13 +79,14 @@ class Adam(OptimizerOptions):
             if getattr(self, name) >= 1:
                 raise InvalidInput(name, getattr(self, name), "must be < 1")
 
-    def build(self, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        groups: list[Any] = list(parameters)
         return torch.optim.Adam(
-            parameters,
+            groups,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             weight_decay=self.weight_decay,
-            **_kernel(parameters),
+            **_kernel(groups),
         )
 
 
@@ -93,13 +94,14 @@ class Adam(OptimizerOptions):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2017, arXiv 1711.05101)."""
 
-    def build(self, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        groups: list[Any] = list(parameters)
         return torch.optim.AdamW(
-            parameters,
+            groups,
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             weight_decay=self.weight_decay,
-            **_kernel(parameters),
+            **_kernel(groups),
         )
 
 
@@ -113,19 +115,20 @@ class SGD(OptimizerOptions):
         super().__post_init__()
         check_at_least(0, momentum=self.momentum)
 
-    def build(self, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        groups: list[Any] = list(parameters)
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, **_kernel(parameters)
+            groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, **_kernel(groups)
         )
 
 
-def _kernel(parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]) -> dict[str, bool]:
+def _kernel(groups: Sequence[Any]) -> dict[str, bool]:
     """Which of torch's implementations to use: the fused one (a single pass) wherever it treats seeds apart.
 
     On a CPU it updates 16 floats at a time and what is left over with other roundings. A seed whose parameters do not
     fill whole groups of 16 would then differ in the last bit between a stacked run and a run alone.
     """
-    flat = [p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])]
+    flat = [p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])]
     fused = all(p.device.type != "cpu" or p[0].numel() % 16 == 0 for p in flat)
     return {"fused": True} if fused else {"foreach": True}
 

@@ -30,5 +30,7 @@ class FreeLogits(Network):
         self.logits = nn.Parameter(noise.mul_(2 * scale).sub_(scale))
 
     def forward(self, items: Tensor) -> Tensor:
-        R, B = items.shape[:2]
+        R, B, N, _ = items.shape
+        if N != self.N:
+            raise ValueError(f"free logits of {self.N} items cannot read a list of {N}")
         return torch.broadcast_to(self.logits.unsqueeze(1), (R, B, self.S, self.N))

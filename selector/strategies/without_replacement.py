@@ -16,7 +16,11 @@ class STGumbelSequential(Strategy):
     Slot s draws argmax(l_s + G_s) among the free items and gets the gradient of softmax((l_s + G_s)/tau) over the same
     free items: D_s ~ softmax(l_s restricted to the free items), the Plackett–Luce law when all slots have equal logits.
     The gradient does not see how a pick narrows the choice of later slots; that, and the straight-through pass, make it
-    biased. A mask must leave every slot an item. One critic call, S steps in sequence. Recommended tau: annealed, 2 to .5.
+    biased. A mask must leave every slot an item. One critic call, S steps in sequence. Recommended tau: annealed, 2
+    to .5.
+
+    Raises:
+        ValueError: from :meth:`select`, when there are more slots than items, or a slot's items are all taken.
 
     References:
         Kool, van Hoof, Welling, 2019, arXiv 1903.06059 (Gumbel top-k: sampling without replacement).

@@ -8,7 +8,6 @@ import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
 from selector.config import build_experiment, build_logger, resolve
 from selector.launch import jobs
@@ -19,7 +18,7 @@ GIVEN: dict[str, set[str]] = {
     "items": {"N", "S", "D"},
     "critic": {"N", "S", "D"},
     "network": {"N", "S", "D", "seeds"},
-    "strategy": set(),
+    "strategy": {"N", "S", "D", "seeds", "separable"},
     "tau": set(),
     "optimizer": set(),
     "logger": {"name", "seeds", "config"},
@@ -28,6 +27,7 @@ GIVEN: dict[str, set[str]] = {
 PLAIN = {"problem", "accelerator", "experiment"}
 
 EVERY = [(group, name) for group in sorted({*GIVEN, *PLAIN}) for name in names(group)]
+WITHOUT_LAYERS = {"free_logits"} | set(names("experiment"))
 SMALL = ["batch_size=4", "network.width=8", "held_out=8"]
 
 
@@ -40,6 +40,10 @@ def test_every_yaml_is_composed_by_a_test() -> None:
 @pytest.mark.parametrize(("group", "name"), EVERY)
 def test_it_composes_and_builds(group: str, name: str) -> None:
     overrides = [f"{group}={name}", *SMALL]
+    if name in WITHOUT_LAYERS:
+        overrides.remove("network.width=8")
+    if (group, name) == ("problem", "distinct"):
+        overrides.append("strategy=st_gumbel_sequential")
     if group == "problem":
         overrides.append("network=pointer")  # the mlp of the large problem has millions of weights
     if (group, name) == ("accelerator", "gpu"):
@@ -78,12 +82,12 @@ def test_the_jobs_of_every_sweep_build(question: str | None) -> None:
     if question is None:
         assert not (ROOT / "sweeps").exists()
         return
-    params = OmegaConf.load(ROOT / "sweeps" / f"{question}.yaml").hydra.sweeper.params
-    for job in islice(jobs([f"{key}={value}" for key, value in params.items()], multirun=True), 40):
-        with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
-            cfg = hydra_compose("train", overrides=[*job], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        build_experiment(cfg)
+    overrides = [f"sweeps={question}", f"hydra.searchpath=['file://{ROOT}']"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
+        for job in islice(jobs(overrides), 40):
+            cfg = hydra_compose("train", overrides=job, return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            build_experiment(cfg)
 
 
 def test_a_strategy_brings_its_own_temperature_and_the_command_line_wins() -> None:

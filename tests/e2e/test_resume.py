@@ -131,6 +131,7 @@ def test_kill_9_and_resume_from_the_command_line(tmp_path: Path, monkeypatch: py
     assert process.returncode == -signal.SIGKILL
     assert checkpoint(killed)["global_step"] < 400
     assert not (killed / "result.json").exists()
+    (killed / "checkpoints" / ".last.ckpt.1.tmp").write_bytes(b"torn")  # as a kill within a checkpoint leaves it
 
     for command in ([f"resume={killed}"], [*arguments, "name=whole"]):
         monkeypatch.setattr(sys, "argv", ["train.py", *command])

@@ -29,5 +29,5 @@ def test_checks(check: Callable[[Any], None], good: list[Any], bad: list[Any]) -
     for value in good:
         check(value)
     for value in bad:
-        with pytest.raises(InvalidInput, match="^x="):
+        with pytest.raises(InvalidInput, match=r"^x="):
             check(value)
