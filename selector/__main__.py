@@ -1,8 +1,9 @@
 """Commands beside training: ``python -m selector <command>``."""
 
 import argparse
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from selector.errors import InvalidInput
@@ -20,9 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
     evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
+    evaluating.set_defaults(do=_evaluate)
+    reporting = commands.add_parser("report", help="compare runs: a page, figures and a table")
+    reporting.add_argument("folders", type=Path, nargs="+", help="run folders, or folders that hold some")
+    reporting.add_argument("--out", type=Path, default=Path("outputs/report"), help="where to (default: %(default)s)")
+    reporting.set_defaults(do=_report)
     arguments = parser.parse_args(argv)
+    arguments.argv = sys.argv[1:] if argv is None else argv
     try:
-        return _evaluate(arguments)
+        do: Callable[[argparse.Namespace], int] = arguments.do
+        return do(arguments)
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -40,6 +48,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from selector.run import evaluate_run
 
     evaluate_run(cfg, arguments.run, arguments.checkpoint, Console(), arguments.figure)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from selector.report.command import report
+
+    command = shlex.join(["python", "-m", "selector", *arguments.argv])
+    report(arguments.folders, arguments.out, Console(), command)
     return 0
 
 

@@ -12,13 +12,13 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from selector.errors import InvalidInput
 from selector.history import History, read_history
@@ -332,19 +332,23 @@ def _sections(runs: Sequence[_Run]) -> list[Section]:
     parts = list(by_problem.values())
     problem_keys = _problem_keys(runs)
     label_keys = _label_keys(parts)
-    sections = [_section(_title(part[0], problem_keys), part, label_keys) for part in parts]
+    tau_keys = {key: _strategies_with(parts, key) for key in label_keys if key.split(".")[0] == "tau"}
+    sections = [_section(_title(part[0], problem_keys), part, label_keys, tau_keys) for part in parts]
     return sorted(sections, key=lambda section: _natural(section.title))
 
 
-def _section(title: str, runs: Sequence[_Run], label_keys: Sequence[str]) -> Section:
+def _section(
+    title: str, runs: Sequence[_Run], label_keys: Sequence[str], tau_keys: Mapping[str, Container[str]]
+) -> Section:
     notes: list[str] = []
     members: dict[str, list[_Run]] = {}
     for run in runs:
-        members.setdefault(_label(run, label_keys), []).append(run)
+        shown = [key for key in label_keys if key not in tau_keys or run.choices["strategy"] in tau_keys[key]]
+        members.setdefault(_label(run, shown), []).append(run)
     groups = []
     for label in sorted(members, key=_natural):
         one = members[label][0]
-        family = _label(one, [key for key in label_keys if key.split(".")[0] != "tau"])
+        family = _label(one, [key for key in label_keys if key not in tau_keys])
         tau = next((run.tau for run in members[label] if run.tau is not None), None)
         seeds = _without_repetitions(label, members[label], notes)
         groups.append(Group(label, one.choices["strategy"], family, tau, seeds))
@@ -439,6 +443,17 @@ def _matters(runs: Sequence[_Run], key: str) -> bool:
     return any(_differ(same, key) for same in by_strategy.values())
 
 
+def _strategies_with(sections: Sequence[Sequence[_Run]], key: str) -> set[str]:
+    """The strategies whose labels name ``key``: their runs differ in it, or one of them was asked for another one."""
+    found = set()
+    for strategy in {run.choices["strategy"] for runs in sections for run in runs}:
+        for runs in sections:
+            same = [run for run in runs if run.choices["strategy"] == strategy]
+            if _differ(same, key) or any(key in run.overridden for run in same):
+                found.add(strategy)
+    return found
+
+
 def _label(run: _Run, keys: Sequence[str]) -> str:
     return " · ".join([run.choices["strategy"], *_shown(run, keys)])
 
@@ -450,6 +465,8 @@ def _title(run: _Run, keys: Sequence[str]) -> str:
 def _shown(run: _Run, keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
         value = _setting(run, key)
+        if key == "tau" and value == "constant" and "tau.value" in keys:
+            continue  # tau.value says it
         reference = re.fullmatch(r"\$\{([\w.]+)\}", str(value))
         if reference is not None:
             value = run.settings.get(reference[1], value)

@@ -163,13 +163,13 @@ def compare(collection: Collection) -> list[Comparison]:
     return parts
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Tick values of a logarithmic axis: decades, or 1-2-5 steps when it spans fewer than two."""
+def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
+    """Tick values of a logarithmic axis: decades, or 1-2-5 steps when it spans fewer than two; at most ``most``."""
     span = math.log10(high / low)
     steps = (1.0,) if span >= 2 else (1.0, 2.0, 5.0)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [s for s in (float(f"{step}e{e}") for e in exponents for step in steps) if low <= s <= high]
-    return every[:: math.ceil(len(every) / 8)] if len(every) > 8 else every
+    return every[:: math.ceil(len(every) / most)] if every else [low, high]
 
 
 def probability(value: float) -> str:
@@ -178,9 +178,19 @@ def probability(value: float) -> str:
     return text[1:] if text.startswith("0") else text
 
 
+def bracketed(interval: Interval) -> str:
+    """The ends of a probability's interval: "[.81, .99]"."""
+    return f"[{probability(float(interval.low))}, {probability(float(interval.high))}]"
+
+
 def number(value: float) -> str:
     """A number with three significant digits; "failed" where too many seeds failed for one, "-" if not known."""
     return "failed" if math.isinf(value) else "-" if math.isnan(value) else f"{value:.3g}"
+
+
+def known(standing: Standing) -> bool:
+    """Whether anything finite can be said about a label's regret."""
+    return math.isfinite(float(standing.regret.low))
 
 
 # ---- one problem ---------------------------------------------------------------------------------------------------
@@ -298,7 +308,7 @@ def _sentences(standings: Sequence[Standing]) -> list[str]:
     for one, other in pairwise(standings):
         if one.better is None:
             continue
-        p, low, high = (probability(float(x)) for x in (one.better.estimate, one.better.low, one.better.high))
+        p = f"{probability(float(one.better.estimate))} {bracketed(one.better)}"
         n, m = len(one.seeds), len(other.seeds)
         seeds = f"{n} seeds" if n == m else f"{n} and {m} seeds"
         beats = f"{one.label} and {other.label}: no clear winner"
@@ -306,7 +316,7 @@ def _sentences(standings: Sequence[Standing]) -> list[str]:
             beats = f"{one.label} beats {other.label} on regret"
         elif float(one.better.high) < 0.5:
             beats = f"{one.label} has the lower mean, but loses to {other.label} more often"
-        lines.append(f"{beats}, P = {p} [{low}, {high}], {seeds}")
+        lines.append(f"{beats}, P = {p}, {seeds}")
     return lines
 
 
@@ -320,7 +330,7 @@ def _regret_over(groups: Sequence[Group], over: str) -> LinePlot | None:
     caption = (
         "Interquartile mean of the seeds' regrets and its pointwise 95% bootstrap band. A seed that failed counts as "
         "worst from there on; a line ends where more than a quarter of the seeds have failed. A run that stopped early "
-        "keeps its last regret."
+        "keeps its last regret. Dotted: random choice."
     )
     x = _axis("samples per seed", curves)
     title = "Regret over samples"
@@ -503,7 +513,7 @@ def _sensitivity(groups: Sequence[Group], standings: Sequence[Standing]) -> TauP
         "sensitivity_tau",
         "Sensitivity to tau",
         "Interquartile mean of the final regret and its 95% interval over tau. Constant temperatures are joined by a "
-        "line; open diamonds are schedules, drawn at the tau with which they end.",
+        "line; open diamonds are schedules, drawn at the tau with which they end. Dotted: random choice.",
         Axis("tau", True, (float(taus.min()) / 1.3, float(taus.max()) * 1.3)),
         Axis("final regret", True, _log_range([point.regret for point in points], 1.0)),
         found,
@@ -536,7 +546,8 @@ def _across(sections: Sequence[Section]) -> Comparison | None:
 
 def _finite(intervals: Sequence[Interval]) -> Floats:
     every = np.concatenate([np.ravel(a) for i in intervals for a in (i.estimate, i.low, i.high)])
-    return every[np.isfinite(every)]
+    finite: Floats = every[np.isfinite(every)]
+    return finite
 
 
 def _log_range(intervals: Sequence[Interval], include: float | None) -> tuple[float, float]:
@@ -563,5 +574,13 @@ def _axis(title: str, curves: Sequence[Curve]) -> Axis:
 
 def drawn(values: Floats, axis: Axis) -> Floats:
     """The numbers as they are drawn: inside the axis, so that an unbounded band ends at its edge."""
-    inside: Floats = np.clip(values, *axis.range)
+    low, high = axis.range
+    inside: Floats = np.asarray(np.clip(values, low, high))
     return inside
+
+
+def offsets_of(n: int) -> Floats:
+    """How far from its row each of ``n`` seeds is drawn: ``[n]`` within ±.24, neighbours apart."""
+    steps = (np.arange(n, dtype=np.float64) * 0.618034) % 1.0  # golden-ratio steps spread any number of dots evenly
+    offsets: Floats = 0.48 * (steps - 0.5) if n > 1 else np.zeros(n)
+    return offsets

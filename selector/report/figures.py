@@ -16,9 +16,19 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLoc
 
 from selector.files import write_atomically
 from selector.report import comparison
-from selector.report.comparison import LinePlot, MatrixPlot, Plot, StripPlot, TauPlot, drawn, log_ticks, probability
+from selector.report.comparison import (
+    LinePlot,
+    MatrixPlot,
+    Plot,
+    StripPlot,
+    TauPlot,
+    bracketed,
+    drawn,
+    log_ticks,
+    offsets_of,
+    probability,
+)
 from selector.report.palette import DIVERGING, Style
-from selector.report.statistics import Floats
 
 _LEGEND_WIDTH = 92  # characters that fit beside each other under a figure
 
@@ -76,9 +86,6 @@ def _scale(axes: Axes, which: str, axis: comparison.Axis) -> None:
 def _lines(plot: LinePlot, subtitle: str, styles: Mapping[str, Style]) -> Figure:
     rows = -(-len(plot.curves) // max(1, _LEGEND_WIDTH // (max(len(c.label) for c in plot.curves) + 8)))
     figure, axes = _figure(7.2, 4.2 + 0.2 * min(rows, len(plot.curves)), plot.title, subtitle)
-    if plot.reference is not None:
-        value, name = plot.reference
-        axes.axhline(value, color="0.6", lw=1, ls=":", label=name)
     for curve in plot.curves:
         style = styles[curve.label]
         middle = np.where(np.isfinite(curve.y.estimate), drawn(curve.y.estimate, plot.y), np.nan)
@@ -99,6 +106,9 @@ def _lines(plot: LinePlot, subtitle: str, styles: Mapping[str, Style]) -> Figure
         else:
             # Eight marks: enough to tell lines apart without their colours.
             line.set(marker=style.marker[1], markersize=4.5, markevery=max(1, len(curve.x) // 8))
+    if plot.reference is not None:
+        value, name = plot.reference
+        axes.axhline(value, color="0.6", lw=1, ls=":", label=name)
     axes.grid(alpha=0.3, lw=0.5)
     _scale(axes, "x", plot.x)
     _scale(axes, "y", plot.y)
@@ -139,12 +149,6 @@ def _failed(count: int) -> str:
     return f", {count} failed" if count else ""
 
 
-def offsets_of(n: int) -> Floats:
-    """How far from its row each of ``n`` seeds is drawn: ``[n]`` within ±.24, neighbours apart."""
-    steps = (np.arange(n) * 0.618034) % 1.0  # golden-ratio steps spread any number of dots evenly
-    return 0.48 * (steps - 0.5) if n > 1 else np.zeros(n)
-
-
 def _matrix(plot: MatrixPlot, subtitle: str) -> Figure:
     L = len(plot.labels)
     side = 0.72 * L
@@ -156,7 +160,7 @@ def _matrix(plot: MatrixPlot, subtitle: str) -> Figure:
         for j, cell in enumerate(row):
             if cell is None:
                 continue
-            text = f"{probability(float(cell.estimate))}\n[{probability(float(cell.low))}, {probability(float(cell.high))}]"
+            text = f"{probability(float(cell.estimate))}\n{bracketed(cell)}"
             axes.text(j, i, text, ha="center", va="center", fontsize=6.5)
     axes.set_xticks(range(L), [str(i + 1) for i in range(L)])
     axes.set_yticks(range(L), [f"{label}  {i + 1}" for i, label in enumerate(plot.labels)], fontsize=9)
