@@ -130,14 +130,13 @@ def _row(title: str, s: Standing, following: Standing | None) -> list[str | int 
 
 def _print(comparison: Comparison, console: Console) -> None:
     table = Table(title=comparison.title, title_justify="left", title_style="bold")
-    for name in ("", "label", "regret (IQM)", "95% interval", "seeds", "failed", "logit spread"):
+    for name in ("", "label", "regret (IQM)", "95% interval", "seeds"):
         label = name == "label"
-        table.add_column(name, justify="left" if label else "right", overflow="fold", no_wrap=not label)
+        table.add_column(name, justify="left" if label else "right", no_wrap=not label)
     for s in comparison.standings:
         interval = f"{number(float(s.regret.low))} .. {number(float(s.regret.high))}" if known(s) else "-"
-        middle = number(float(s.regret.estimate))
-        failed = str(len(s.failures)) if s.failures else "-"
-        table.add_row(str(s.rank), escape(s.label), middle, interval, str(len(s.seeds)), failed, number(s.spread))
+        seeds = f"{len(s.seeds)}, {len(s.failures)} failed" if s.failures else str(len(s.seeds))
+        table.add_row(str(s.rank), escape(s.label), number(float(s.regret.estimate)), interval, seeds)
     console.print(table)
     console.print(escape("; ".join(comparison.facts) + "."), highlight=False)
     for sentence in comparison.sentences:

@@ -38,7 +38,7 @@ from selector.report.statistics import Floats
 Spec = dict[str, Any]
 
 _FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-_WRAP = 40  # characters of a label that fit a phone
+_WRAP = 46  # characters of a label that fit a phone
 _FAILED = "#b00020"
 
 
@@ -129,7 +129,8 @@ def _card(identifier: str, plot: Plot, styles: Mapping[str, Style], specs: dict[
         height = specs[identifier]["layout"]["height"]
         inner = f'<div class="plot" id="{identifier}" style="height:{height}px"></div>'
     caption = f'<p class="caption">{escape(plot.caption)}</p>'
-    return f'<article class="card"><h3>{escape(plot.title)}</h3>{inner}{caption}</article>'
+    wide = " whole" if isinstance(plot, MatrixPlot) and len(plot.labels) > 5 else ""
+    return f'<article class="card{wide}"><h3>{escape(plot.title)}</h3>{inner}{caption}</article>'
 
 
 def _key(style: Style) -> str:

@@ -1,6 +1,5 @@
 """One colour, line and marker per label, the same in every figure of a report."""
 
-import colorsys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -54,7 +53,7 @@ def assign(labels: Iterable[tuple[str, str]]) -> dict[str, Style]:
         members = variants[name]
         for j, label in enumerate(members):
             # From darker than the hue to lighter, but never too pale for white paper.
-            shade = 0.0 if len(members) == 1 else 0.4 - 0.85 * j / (len(members) - 1)
+            shade = 0.0 if len(members) == 1 else 0.45 - 0.95 * j / (len(members) - 1)
             line = _DASHES[(again + j) % len(_DASHES)]
             styles[label] = Style(_shaded(base, shade), line, _MARKERS[(i + again + j) % len(_MARKERS)])
     return styles
@@ -77,7 +76,6 @@ def _rgb(color: str) -> tuple[float, float, float]:
 
 
 def _shaded(color: str, shade: float) -> str:
-    """Darker for ``shade`` > 0 (1 is black), lighter below (-1 is white)."""
-    h, lightness, s = colorsys.rgb_to_hls(*_rgb(color))
-    lightness = lightness * (1 - shade) if shade > 0 else lightness + (1 - lightness) * -shade
-    return _hex(colorsys.hls_to_rgb(h, min(lightness, 0.72), s))
+    """Mixed with black for ``shade`` > 0 (1 is black), with white below (-1 is white)."""
+    end = 0.0 if shade > 0 else 1.0
+    return _hex(c + abs(shade) * (end - c) for c in _rgb(color))
