@@ -1,8 +1,9 @@
 """Commands beside training: ``python -m selector <command>``."""
 
 import argparse
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from selector.errors import InvalidInput
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
     evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
-    evaluating.set_defaults(command=_evaluate)
+    evaluating.set_defaults(do=_evaluate)
     probing = commands.add_parser("probe", help="bias and variance of gradient estimators on a problem")
     probing.add_argument("overrides", nargs="*", help="as for train.py: problem=sum_target strategy=st_sampled,reinmax")
     probing.add_argument("--tau", type=float, nargs="+", default=[], help="default: first and last of the schedule")
@@ -29,11 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     probing.add_argument("--logit-std", type=float, default=1.0, help="spread of random logits (default: 1)")
     probing.add_argument("--run", type=Path, help="take problem and logits from this run's trained network instead")
     probing.add_argument("--figure", type=Path, default=Path("outputs/probe.png"), metavar="PNG")
-    probing.set_defaults(command=_probe)
+    probing.set_defaults(do=_probe)
+    reporting = commands.add_parser("report", help="compare runs: a page, figures and a table")
+    reporting.add_argument("folders", type=Path, nargs="+", help="run folders, or folders that hold some")
+    reporting.add_argument("--out", type=Path, default=Path("outputs/report"), help="where to (default: %(default)s)")
+    reporting.set_defaults(do=_report)
     arguments = parser.parse_args(argv)
+    arguments.argv = sys.argv[1:] if argv is None else argv
     try:
-        status: int = arguments.command(arguments)
-        return status
+        do: Callable[[argparse.Namespace], int] = arguments.do
+        return do(arguments)
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -78,6 +84,16 @@ def _probe(arguments: argparse.Namespace) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from selector.report.command import report
+
+    command = shlex.join(["python", "-m", "selector", *arguments.argv])
+    report(arguments.folders, arguments.out, Console(), command)
     return 0
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from selector.files import write_atomically
-from selector.recording import History
+from selector.history import History
 
 COLOR = "#1f5fa8"
 ACCENT = "#c2571a"
