@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selector.recording import HEADER, History, Record, read_history
+from selector.history import HEADER, History, Record, read_history
 
 SEEDS = [3, 12]
 
