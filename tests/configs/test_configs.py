@@ -102,3 +102,18 @@ def test_a_problem_brings_its_own_items_and_critic_and_the_command_line_wins() -
     cfg = compose("problem=seed_question_scaled")
     assert (cfg["items"].high, cfg.critic.target) == (1.0, 0.5)
     assert compose("problem=seed_question_scaled", "critic=sum_target").critic._target_.endswith("SumTarget")
+
+
+def test_an_experiment_changes_run_wide_keys_and_the_command_line_wins() -> None:
+    cfg = compose("experiment=polynomial", "strategy=st_gumbel")
+    assert (cfg.max_steps, cfg.batch_size, cfg.optimizer.lr) == (8000, 64, 0.001)
+    assert cfg.tau._target_.endswith("Constant"), "an experiment's temperature wins over the strategy's own"
+    assert compose("experiment=polynomial", "max_steps=7").max_steps == 7
+
+
+def test_a_sweep_file_changes_run_wide_keys() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
+        overrides = ["sweeps=seed_question", f"hydra.searchpath=['file://{ROOT}']"]
+        cfg = hydra_compose("train", overrides=overrides, return_hydra_config=True)
+    assert cfg.seeds == 10
+    assert cfg.hydra.sweep.dir == "outputs/seed_question"
