@@ -164,12 +164,15 @@ def compare(collection: Collection) -> list[Comparison]:
 
 
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """Tick values of a logarithmic axis: decades, or 1-2-5 steps when it spans fewer than two; at most ``most``."""
+    """Tick values of a logarithmic axis, at most ``most``: decades, below two of them 1-2-5 steps, else four between."""
     span = math.log10(high / low)
     steps = (1.0,) if span >= 2 else (1.0, 2.0, 5.0)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [s for s in (float(f"{step}e{e}") for e in exponents for step in steps) if low <= s <= high]
-    return every[:: math.ceil(len(every) / most)] if every else [low, high]
+    if len(every) < 3:
+        between = np.geomspace(low, high, 6)[1:-1]
+        return sorted({float(f"{tick:.2g}" if high > 1.5 * low else f"{tick:.4g}") for tick in between})
+    return every[:: math.ceil(len(every) / most)]
 
 
 def probability(value: float) -> str:
@@ -314,6 +317,8 @@ def _sentences(standings: Sequence[Standing]) -> list[str]:
         p = f"{probability(float(one.better.estimate))} {bracketed(one.better)}"
         n, m = len(one.seeds), len(other.seeds)
         seeds = f"{n} seeds" if n == m else f"{n} and {m} seeds"
+        if min(n, m) < FEW_SEEDS:
+            seeds += ": too few to rely on"
         beats = f"{one.label} and {other.label}: no clear winner"
         if float(one.better.low) > 0.5:
             beats = f"{one.label} beats {other.label} on regret"
