@@ -6,7 +6,7 @@ Shape legend: n seeds of a label · T points of a curve · L labels.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -164,12 +164,15 @@ def compare(collection: Collection) -> list[Comparison]:
 
 
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """Tick values of a logarithmic axis: decades, or 1-2-5 steps when it spans fewer than two; at most ``most``."""
+    """Tick values of a logarithmic axis, at most ``most``: decades, below two of them 1-2-5 steps, else four between."""
     span = math.log10(high / low)
     steps = (1.0,) if span >= 2 else (1.0, 2.0, 5.0)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [s for s in (float(f"{step}e{e}") for e in exponents for step in steps) if low <= s <= high]
-    return every[:: math.ceil(len(every) / most)] if every else [low, high]
+    if len(every) < 3:
+        between = np.geomspace(low, high, 6)[1:-1]
+        return sorted({float(f"{tick:.2g}" if high > 1.5 * low else f"{tick:.4g}") for tick in between})
+    return every[:: math.ceil(len(every) / most)]
 
 
 def probability(value: float) -> str:
@@ -261,7 +264,10 @@ def _rank(groups: Sequence[Group], strata: Mapping[str, Sequence[Floats]]) -> tu
     """Labels by the interquartile mean of their final regrets; ties (all failed, say) by their mean win rate."""
     regret = {group.label: bootstrap_iqm(strata[group.label]) for group in groups}
     labels = [group.label for group in groups]
-    wins = {(a, b): probability_better(strata[a], strata[b]) for a in labels for b in labels if a != b}
+    wins: dict[tuple[str, str], Interval] = {}
+    for a, b in combinations(labels, 2):
+        p = wins[a, b] = probability_better(strata[a], strata[b])
+        wins[b, a] = Interval(1 - p.estimate, 1 - p.high, 1 - p.low)
     mean_wins = {
         a: np.mean([wins[a, b].estimate for b in labels if b != a]) if len(labels) > 1 else 0.0 for a in labels
     }
@@ -311,6 +317,8 @@ def _sentences(standings: Sequence[Standing]) -> list[str]:
         p = f"{probability(float(one.better.estimate))} {bracketed(one.better)}"
         n, m = len(one.seeds), len(other.seeds)
         seeds = f"{n} seeds" if n == m else f"{n} and {m} seeds"
+        if min(n, m) < FEW_SEEDS:
+            seeds += ": too few to rely on"
         beats = f"{one.label} and {other.label}: no clear winner"
         if float(one.better.low) > 0.5:
             beats = f"{one.label} beats {other.label} on regret"
@@ -408,9 +416,7 @@ def _curve(label: str, seeds: Sequence[SeedRun], key: str, over: str, group: Gro
     known = [p[np.isfinite(p)] for p in points]
     first, last = min(p[0] for p in known), max(p[-1] for p in known)
     if over == "samples":
-        grid = np.unique(np.concatenate(known))
-        if len(grid) > _POINTS:
-            grid = grid[np.unique(np.linspace(0, len(grid) - 1, _POINTS).round().astype(int))]
+        grid = _thinned(np.unique(np.concatenate(known)), _POINTS)
     else:
         grid = np.unique(np.linspace(first, last, _POINTS))
     rows = [_aligned(seed, p, key, grid) for seed, p in zip(seeds, points, strict=True)]
@@ -418,6 +424,14 @@ def _curve(label: str, seeds: Sequence[SeedRun], key: str, over: str, group: Gro
         nothing = sum(1 for seed in group.seeds if seed.failure is not None and not len(seed.samples))
         rows += [np.full(len(grid), np.inf)] * nothing
     return Curve(label, grid, _interval(np.array(rows)))
+
+
+def _thinned(points: Floats, most: int) -> Floats:
+    """At most ``most`` of the points, evenly chosen, the first and the last among them."""
+    if len(points) <= most:
+        return points
+    kept: Floats = points[np.linspace(0, len(points) - 1, most).round().astype(int)]
+    return kept
 
 
 def _aligned(seed: SeedRun, points: Floats, key: str, grid: Floats) -> Floats:
@@ -473,7 +487,8 @@ def _profile(standings: Sequence[Standing], strata: Mapping[str, Sequence[Floats
     if not np.isfinite(finals).any():
         return None
     low, high = _log_range([Interval(finals, finals, finals)], 1.0)
-    thresholds = np.concatenate([[low], np.unique(np.clip(finals[np.isfinite(finals)], low, high)), [high]])
+    reached = _thinned(np.unique(np.clip(finals[np.isfinite(finals)], low, high)), 4 * _POINTS)
+    thresholds = np.concatenate([[low], reached, [high]])
     curves = [Curve(s.label, thresholds, _reached(strata[s.label], thresholds)) for s in standings]
     return LinePlot(
         "performance_profile",

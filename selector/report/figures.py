@@ -28,7 +28,7 @@ from selector.report.comparison import (
     offsets_of,
     probability,
 )
-from selector.report.palette import DIVERGING, Style
+from selector.report.palette import DIVERGING, Style, family
 
 _LEGEND_WIDTH = 92  # characters that fit beside each other under a figure
 
@@ -171,8 +171,8 @@ def _matrix(plot: MatrixPlot, subtitle: str) -> Figure:
 
 def _tau(plot: TauPlot, subtitle: str, styles: Mapping[str, Style]) -> Figure:
     figure, axes = _figure(7.2, 4.4, plot.title, subtitle)
-    for name, points in plot.families:
-        style = styles[points[0].label]
+    for i, (name, points) in enumerate(plot.families):
+        style = family(i, styles[points[0].label])
         steady = [p for p in points if p.constant]
         for kind, members in (("constant", steady), ("schedule", [p for p in points if not p.constant])):
             known = [p for p in members if np.isfinite(p.regret.estimate)]
@@ -185,7 +185,7 @@ def _tau(plot: TauPlot, subtitle: str, styles: Mapping[str, Style]) -> Figure:
                 middle,
                 yerr=np.abs(np.stack(ends) - middle),
                 color=style.color,
-                ls="-" if kind == "constant" else "none",
+                ls=style.dash[1] if kind == "constant" else "none",
                 marker=style.marker[1] if kind == "constant" else "D",
                 mfc=style.color if kind == "constant" else "white",
                 ms=6,

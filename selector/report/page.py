@@ -32,7 +32,7 @@ from selector.report.comparison import (
     offsets_of,
     probability,
 )
-from selector.report.palette import Style, diverging
+from selector.report.palette import Style, diverging, family
 from selector.report.statistics import Floats
 
 Spec = dict[str, Any]
@@ -128,6 +128,10 @@ def _card(identifier: str, plot: Plot, styles: Mapping[str, Style], specs: dict[
         # The height is known before Plotly draws: the page does not jump.
         height = specs[identifier]["layout"]["height"]
         inner = f'<div class="plot" id="{identifier}" style="height:{height}px"></div>'
+    if isinstance(plot, TauPlot):
+        families = enumerate(plot.families)
+        keys = (f"{_key(family(i, styles[points[0].label]))} {escape(name)}" for i, (name, points) in families)
+        inner = f'<p class="caption">{"<br>".join(keys)}</p>{inner}'
     caption = f'<p class="caption">{escape(plot.caption)}</p>'
     wide = " whole" if isinstance(plot, MatrixPlot) and len(plot.labels) > 5 else ""
     return f'<article class="card{wide}"><h3>{escape(plot.title)}</h3>{inner}{caption}</article>'
@@ -374,13 +378,13 @@ def _wrapped(text: str) -> str:
 
 def _tau(plot: TauPlot, styles: Mapping[str, Style]) -> Spec:
     data: list[Spec] = []
-    for name, points in plot.families:
+    for i, (name, points) in enumerate(plot.families):
+        style = family(i, styles[points[0].label])
         finite = [p for p in points if np.isfinite(p.regret.estimate)]
         for constant in (True, False):
             members = [p for p in finite if p.constant is constant]
             if not members:
                 continue
-            style = styles[members[0].label]
             middle = drawn(np.array([float(p.regret.estimate) for p in members]), plot.y)
             high = drawn(np.array([float(p.regret.high) for p in members]), plot.y) - middle
             low = middle - drawn(np.array([float(p.regret.low) for p in members]), plot.y)
@@ -393,7 +397,7 @@ def _tau(plot: TauPlot, styles: Mapping[str, Style]) -> Spec:
                     "x": [p.tau for p in members],
                     "y": _plain(middle),
                     "error_y": {"type": "data", "array": _plain(high), "arrayminus": _plain(low), "thickness": 1.6},
-                    "line": {"color": style.color, "width": 2},
+                    "line": {"color": style.color, "width": 2, "dash": style.dash[0]},
                     "marker": {
                         "color": style.color,
                         "size": 9,

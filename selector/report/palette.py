@@ -59,6 +59,11 @@ def assign(labels: Iterable[tuple[str, str]]) -> dict[str, Style]:
     return styles
 
 
+def family(index: int, style: Style) -> Style:
+    """How the ``index``-th family of labels is drawn, whose labels have ``style``: the colour stays."""
+    return Style(style.color, _DASHES[index % len(_DASHES)], _MARKERS[index % len(_MARKERS)])
+
+
 def diverging(p: float) -> str:
     """The colour of a probability, as #rrggbb."""
     half = 2 * abs(p - 0.5)

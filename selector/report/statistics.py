@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Values (K·n·T) of one chunk of resampled curves: 32 MiB.
-_CHUNK = 2**22
+# Values (K·n·T) of one chunk of resampled curves: 8 MiB.
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True)

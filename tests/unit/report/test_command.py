@@ -232,3 +232,10 @@ def test_the_command_quotes_itself(run_folder: RunFolder, runs: Path, tmp_path: 
     assert main(["report", str(runs), "--out", str(out)]) == 0
     text = (out / "report.html").read_text(encoding="utf-8")
     assert f"python -m selector report {runs} --out &#x27;{out}&#x27;" in text
+
+
+def test_a_run_that_only_just_began(run_folder: RunFolder, runs: Path, tmp_path: Path) -> None:
+    run_folder("a", steps=(0,), finished=False, seeds=[0])
+    printed = write(runs, tmp_path / "out")
+    assert "unfinished: 0 of 1,000 samples" in printed
+    assert (tmp_path / "out" / "figures" / "regret_samples.pdf").exists()

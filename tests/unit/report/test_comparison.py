@@ -148,8 +148,10 @@ def test_a_comparison_of_failures_alone_still_reports_them(run_folder: RunFolder
 def test_fewer_than_five_seeds_are_warned_of(run_folder: RunFolder, runs: Path) -> None:
     run_folder("a", seeds=range(5))
     run_folder("b", strategy="softmax", seeds=range(4))
-    (warning,) = one(runs).warnings
+    comparison = one(runs)
+    (warning,) = comparison.warnings
     assert warning.startswith("Fewer than five seeds: softmax (4).")
+    assert comparison.sentences[0].endswith("seeds: too few to rely on")
 
 
 def test_figures_without_data_are_left_out(run_folder: RunFolder, runs: Path) -> None:
@@ -226,7 +228,8 @@ def test_long_runs_are_thinned_but_keep_both_ends(run_folder: RunFolder, runs: P
     [
         (0.04, 1.3, [0.05, 0.1, 0.2, 0.5, 1.0]),
         (1e-5, 2.0, [1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0]),
-        (0.97, 0.99, [0.97, 0.99]),
+        (0.97, 0.99, [0.974, 0.978, 0.982, 0.986]),
+        (3.0, 8.0, [3.7, 4.4, 5.4, 6.6]),
     ],
 )
 def test_log_ticks(low: float, high: float, ticks: list[float]) -> None:
