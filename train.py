@@ -8,9 +8,11 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
+from selector import sweep
 from selector.launch import main
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -23,7 +25,19 @@ def train(cfg: DictConfig) -> None:
 
     from selector.run import run
 
-    run(cfg, Path(HydraConfig.get().runtime.output_dir), Console())
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())  # shorter to read, and to paste
+    if hydra_config.mode is not RunMode.MULTIRUN:
+        run(cfg, folder, Console())
+        return
+    cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
+    Console().rule(sweep.progress(hydra_config.job.num))
+    try:
+        run(cfg, folder, Console())
+    except Exception as error:  # one job's failure must not end the others
+        sweep.fail(folder, error)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
     evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
+    evaluating.set_defaults(command=_evaluate)
+    probing = commands.add_parser("probe", help="bias and variance of gradient estimators on a problem")
+    probing.add_argument("overrides", nargs="*", help="as for train.py: problem=sum_target strategy=st_sampled,reinmax")
+    probing.add_argument("--tau", type=float, nargs="+", default=[], help="default: first and last of the schedule")
+    probing.add_argument("--lists", type=int, default=32, help="item lists (default: 32)")
+    probing.add_argument("--draws", type=int, default=1000, help="gradients drawn for every list (default: 1000)")
+    probing.add_argument("--logit-std", type=float, default=1.0, help="spread of random logits (default: 1)")
+    probing.add_argument("--run", type=Path, help="take problem and logits from this run's trained network instead")
+    probing.add_argument("--figure", type=Path, default=Path("outputs/probe.png"), metavar="PNG")
+    probing.set_defaults(command=_probe)
     arguments = parser.parse_args(argv)
     try:
-        return _evaluate(arguments)
+        status: int = arguments.command(arguments)
+        return status
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -40,6 +51,33 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from selector.run import evaluate_run
 
     evaluate_run(cfg, arguments.run, arguments.checkpoint, Console(), arguments.figure)
+    return 0
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from rich.console import Console
+
+    from selector.laboratory import CONFIGS, run_probe
+    from selector.launch import explain
+    from selector.run import quiet_libraries
+
+    quiet_libraries()
+    try:
+        run_probe(
+            arguments.overrides,
+            taus=arguments.tau,
+            lists=arguments.lists,
+            draws=arguments.draws,
+            logit_std=arguments.logit_std,
+            run=arguments.run,
+            figure=arguments.figure,
+            console=Console(),
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -1,5 +1,9 @@
-"""What a problem hands to the network and to the critic."""
+"""What a problem hands to the network and to the critic.
 
+Shape legend: `*` any leading dims (in training ``[R, B]``: seeds, batch) · S slots · N items · D features per item.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,22 +12,51 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Lists of items, of any leading dims ``*`` (in training ``[R, B]``: seeds, batch).
+    """Lists of items.
 
     Attributes:
         items: ``[*, N, D]``.
+        mask: which items are allowed: ``[*, 1, N]`` (the same for every slot) or ``[*, S, N]``, bool; None allows all.
     """
 
     items: Tensor
+    mask: Tensor | None = None
 
     def expand(self, *lead: int) -> "Batch":
-        """The same lists behind new leading dims, without a copy: ``[*, N, D] -> [*lead, *, N, D]``."""
-        return Batch(self.items.expand(*lead, *self.items.shape))
+        """The same lists behind new leading dims, without a copy: ``[*, …] -> [*lead, *, …]``."""
+        return self._map(lambda t: t.expand(*lead, *t.shape))
+
+    def reshape(self, *lead: int) -> "Batch":
+        """The same lists with other leading dims of equal size: ``[*, …] -> [*lead, …]``."""
+        return self._map(lambda t: t.reshape(*lead, *t.shape[-2:]))
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same lists on another device."""
-        return Batch(self.items.to(device))
+        return self._map(lambda t: t.to(device))
 
     def narrow(self, start: int, length: int) -> "Batch":
         """Lists ``start … start + length − 1`` of the first dim."""
-        return Batch(self.items.narrow(0, start, length))
+        return self._map(lambda t: t.narrow(0, start, length))
+
+    def masked(self, logits: Tensor) -> Tensor:
+        """``[*, S, N]`` logits with −inf at items that are not allowed; no gradient passes there."""
+        return logits if self.mask is None else logits.masked_fill(~self.mask, float("-inf"))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(change(self.items), None if self.mask is None else change(self.mask))
+
+
+def check_mask(mask: Tensor) -> None:
+    """Refuse masks that leave a slot nothing to choose from.
+
+    Args:
+        mask: ``[*, 1 or S, N]`` bool.
+
+    Raises:
+        ValueError: naming the first list and slot without an allowed item.
+    """
+    nothing = ~mask.any(-1)
+    if nothing.any():
+        where = nothing.nonzero()[0].tolist()
+        slot = f"slot {where[-1]}" if mask.shape[-2] > 1 else "every slot"
+        raise ValueError(f"the mask allows no item at all for {slot} of list {where[:-1]}")

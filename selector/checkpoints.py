@@ -38,6 +38,8 @@ class Checkpoints(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SelectorModule)
         assert pl_module.evaluation is not None
+        if not pl_module.evaluation.metrics:  # Lightning ends the epoch of a loaded checkpoint once more
+            return
         regret = float(pl_module.evaluation.metrics["regret"].mean())
         improved = self.best is None or regret < self.best
         if improved:

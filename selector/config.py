@@ -6,8 +6,9 @@ there is one list of options, the constructor's. Importing this module does not 
 
 import difflib
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
-    from selector.schedules import Schedule
+    from selector.schedules import EntropyBonus, Schedule
     from selector.strategies import Strategy
 
 T = TypeVar("T")
@@ -37,7 +38,10 @@ class ProblemSchema:
     N: int = MISSING
     S: int = MISSING
     D: int = MISSING
-    max_enumeration: int = MISSING
+    max_enumeration: int = 65_536
+    eligible: float = 1.0
+    eligible_per: str = "list"
+    without_replacement: bool = False
 
 
 @dataclass
@@ -53,6 +57,22 @@ class AcceleratorSchema:
 
 
 @dataclass
+class EntropySchema:
+    """The entropy bonus; see :class:`selector.schedules.EntropyBonus`."""
+
+    start: float = 0.0
+    end: float = 0.0
+    steps: int = MISSING
+
+
+@dataclass
+class ProbeSchema:
+    """Measuring the gradient while training; see :class:`selector.probe.GradientProbe`."""
+
+    every: int | None = None
+
+
+@dataclass
 class Schema:
     """The keys of configs/train.yaml and their types; groups without a type here are checked when they are built."""
 
@@ -63,6 +83,8 @@ class Schema:
     batch_size: int = MISSING
     val_every: int = MISSING
     held_out: int = MISSING
+    entropy: EntropySchema = field(default_factory=EntropySchema)
+    probe: ProbeSchema = field(default_factory=ProbeSchema)
     stop_at_regret: float | None = None
     patience: int | None = None
     resume: str | None = None
@@ -90,6 +112,7 @@ class Experiment:
     strategy: "Strategy"
     tau: "Schedule"
     optimizer: "OptimizerOptions"
+    entropy: "EntropyBonus"
     trainer: dict[str, Any]
 
 
@@ -99,33 +122,49 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     Raises:
         InvalidInput: naming the first key that is wrong.
     """
-    from selector.critics import Critic
+    from selector.critics import Critic, SeparableCritic
     from selector.items import Items
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
-    from selector.schedules import Schedule
+    from selector.schedules import EntropyBonus, Schedule
     from selector.strategies import Strategy
     from selector.training import check_fit
 
+    for prefix, node, schema in (
+        ("", cfg, Schema),
+        ("problem.", cfg.problem, ProblemSchema),
+        ("accelerator.", cfg.accelerator, AcceleratorSchema),
+        ("entropy.", cfg.entropy, EntropySchema),
+        ("probe.", cfg.probe, ProbeSchema),
+    ):
+        keys = [f.name for f in fields(schema)]
+        for name in map(str, node):  # +key=value adds a key whatever the schema says
+            if name not in (*keys, "hydra"):
+                raise InvalidInput(f"{prefix}{name}", node[name], _no_such(name, keys, "there is no key"))
     check_at_least(1, **{key: cfg[key] for key in ("seeds", "max_steps", "batch_size", "val_every", "held_out")})
     check_at_least(0, seed=cfg.seed)
     check_at_least(1, patience=cfg.patience)
+    check_at_least(1, **{"probe.every": cfg.probe.every})
     check_positive(stop_at_regret=cfg.stop_at_regret)
     sizes = {key: cfg.problem[key] for key in ("N", "S", "D")}
-    for key, value in {**sizes, "max_enumeration": cfg.problem.max_enumeration}.items():
+    for key, value in sizes.items():  # before anything is built from them
         check_at_least(1, **{f"problem.{key}": value})
     trainer = trainer_arguments(cfg)
     critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
     items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]
-    problem = Problem(items, critic, **sizes, max_enumeration=cfg.problem.max_enumeration)
+    with under("problem"):
+        problem = Problem(items, critic, **plain(cfg)["problem"])
+    with under("entropy"):
+        entropy = EntropyBonus(**plain(cfg)["entropy"])
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)
-    strategy = build(cfg.strategy, "strategy", Strategy, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    known = {**sizes, "seeds": seeds, "separable": isinstance(critic, SeparableCritic)}
+    strategy = build(cfg.strategy, "strategy", Strategy, **known)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     check_fit(problem, network, strategy)
-    return Experiment(problem, network, strategy, tau, optimizer, trainer)
+    return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)
 
 
 def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":
@@ -174,6 +213,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         raise InvalidInput("batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}")
 
     given = plain(cfg)["trainer"] or {}
+    hints = get_type_hints(pl.Trainer.__init__)
     elsewhere = {
         "max_steps": "max_steps",
         "max_epochs": "max_steps",
@@ -192,6 +232,9 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
             raise InvalidInput(f"trainer.{name}", value, f"use {elsewhere[name]} instead")
         if name not in allowed:
             raise InvalidInput(f"trainer.{name}", value, _no_such(name, allowed, "Lightning's Trainer has no argument"))
+        if not fits(value, hints.get(name, Any)):
+            raise InvalidInput(f"trainer.{name}", value, f"must be {type_name(hints[name])}")
+    check_at_least(1, **{"trainer.accumulate_grad_batches": given.get("accumulate_grad_batches")})
     return {
         "accelerator": asked.accelerator,
         "devices": asked.devices,
@@ -199,6 +242,29 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         "precision": asked.precision,
         **given,
     }
+
+
+def check_trainer(arguments: dict[str, Any]) -> None:
+    """Let Lightning judge the arguments of its Trainer.
+
+    Raises:
+        InvalidInput: with the first line of what Lightning says.
+    """
+    import lightning.pytorch as pl
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from selector.run import quiet_libraries
+
+    quiet_libraries()
+    ours = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    try:
+        pl.Trainer(**{**ours, **arguments})
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        because = str(error).splitlines()[0]
+        at_fault = [name for name in ("precision", "strategy", "devices") if name in because.lower()]
+        if at_fault:
+            raise InvalidInput(f"accelerator.{at_fault[0]}", arguments[at_fault[0]], because) from None
+        raise InvalidInput("trainer", arguments, because) from None
 
 
 def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
@@ -234,8 +300,15 @@ def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options and n not in given]
     if missing:
         raise InvalidInput(f"{key}.{missing[0]}", None, f"{target.__name__} needs it")
-    try:
+    with under(key):
         return target(**options, **{name: value for name, value in given.items() if name in parameters})
+
+
+@contextmanager
+def under(key: str) -> Iterator[None]:
+    """Put the group's key in front of what a constructor refuses."""
+    try:
+        yield
     except InvalidInput as error:
         raise error.under(key) from None
 
@@ -292,7 +365,8 @@ def type_name(hint: Any) -> str:
 def _no_such(name: str, allowed: Sequence[str], what: str) -> str:
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return f"{what} {name} (it has {', '.join(allowed) or 'none'}){hint}"
+    listing = f" (it has {', '.join(allowed) or 'none'})" if len(allowed) <= 16 else ""
+    return f"{what} {name}{listing}{hint}"
 
 
 def load_run(folder: Path, needs: str) -> DictConfig:

@@ -8,19 +8,20 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from selector import sweep
 from selector.errors import InvalidInput
 
 # What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
@@ -36,27 +37,31 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         argv: the command line without the program's name.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 130 interrupted. Training failures raise.
+        The exit code: 0 done, 2 bad input, 3 training failed, 130 interrupted.
     """
     arguments = get_args_parser().parse_args(list(argv))
     only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    folders: list[Path] = []
     try:
+        overrides = continue_run(arguments.overrides)
+        # The top-level folder sweeps/ is a config group: the root must be on Hydra's search path, wherever it lies.
+        overrides.append(f"hydra.searchpath=['file://{config_dir.parent}']")
+        sys.argv[1:] = [a for a in argv if a not in arguments.overrides] + overrides
         if not only_shows:
-            overrides = continue_run(arguments.overrides)
-            sys.argv[1:] = [a for a in argv if a not in arguments.overrides] + overrides
             with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
-                for job in jobs(overrides, arguments.multirun):
-                    check_job(job, arguments.multirun)
+                asked = jobs(overrides) if arguments.multirun else [overrides]
+                folders = [check_job(job, n if arguments.multirun else None) for n, job in enumerate(asked)]
+        sweep.begin(len(folders))
         application()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; the same command with resume=auto goes on", file=sys.stderr)
         return 130
     except (InvalidInput, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"error: {explain(error, config_dir)}", file=sys.stderr)
         return 2
-    return 0
+    return sweep.end(folders) if arguments.multirun and not only_shows else 0
 
 
 def continue_run(overrides: Sequence[str]) -> list[str]:
@@ -80,34 +85,46 @@ def continue_run(overrides: Sequence[str]) -> list[str]:
     return [*started_with, f"name={folder.name}", *new, f"hydra.run.dir={folder}", "resume=auto"]
 
 
-def jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
-    """The overrides of every single job that a command line asks for."""
-    if not multirun:
-        yield list(overrides)
-        return
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None):
-        yield from batch
+def jobs(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every single job of a multirun: from the command line and the sweep file."""
+    cfg = compose("train", overrides=[o for o in overrides if not is_sweep(o)], return_hydra_config=True)
+    params = cfg.hydra.sweeper.get("params") or {}
+    # The order is the basic sweeper's own: the command line comes last, and wins.
+    parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
+    return [job for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for job in batch]
 
 
-def check_job(overrides: list[str], multirun: bool) -> None:
+def is_sweep(override: str) -> bool:
+    """Whether an override asks for several values, as in ``strategy=a,b``."""
+    return OverridesParser.create().parse_override(override).is_sweep_override()
+
+
+def check_job(overrides: list[str], number: int | None) -> Path:
     """Compose one job and build its objects, which writes nothing.
+
+    Args:
+        overrides: the job's overrides.
+        number: its number in a multirun; None for a single run.
+
+    Returns:
+        The run folder.
 
     Raises:
         InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
     """
     cfg = compose("train", overrides=overrides, return_hydra_config=True)
+    if number is not None:
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.job.num = number
     HydraConfig.instance().set_config(cfg)
-    folder = None if multirun else Path(cfg.hydra.run.dir)
-    OmegaConf.resolve(cfg.trainer)
-    if folder is not None:
-        check_folder(cfg, folder)
-    from selector.config import build_experiment, build_logger
+    folder = Path(cfg.hydra.run.dir) if number is None else Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+    check_folder(cfg, folder)
+    from selector.config import build_experiment, build_logger, check_trainer
 
     experiment = build_experiment(cfg)
+    check_trainer(experiment.trainer)
     build_logger(cfg, experiment.network.seeds)
+    return folder
 
 
 def check_folder(cfg: DictConfig, folder: Path) -> None:
@@ -147,16 +164,25 @@ def explain(error: Exception, config_dir: Path) -> str:
     """An error in one line that names the key."""
     if isinstance(error, InvalidInput):
         return " ".join(str(error).split())
-    message, cause = str(error), error.__cause__
+    message, cause = str(error), error.__cause__ or error
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
-    missing_key = re.match(r"Could not override '(\S+)'", message)
-    if missing_key and "not in struct" in str(cause):
+    missing_key = re.search(r"Key '.*' (?:is not in struct|not in )(?s:.)*?full_key: (\S+)", str(cause))
+    if missing_key:
         return f"{missing_key[1]}: no such key{_similar_key(missing_key[1], config_dir)}"
+    wrong_type = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)\s+full_key: (\S+)", str(cause))
+    if wrong_type:
+        wanted = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        return f"{wrong_type[3]}={wrong_type[1]}: must be {wanted.get(wrong_type[2], wrong_type[2])}"
     missing_option = re.match(r"In '.*': Could not find '(\S+)/([^/']+)'", message)
     if missing_option:
         options = [line for line in lines[1:] if not line.endswith(":")]
         known = [o for o in options if "/" not in o and not o.startswith(("Config", "provider"))]
         return f"{missing_option[1]}={missing_option[2]}: must be one of {', '.join(known)}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: must be key=value ({lines[0]})"
+    several = re.match(r"Ambiguous value for argument '(\S+)'", message)
+    if several:
+        return f"{several[1]}: must be one value; several are for -m (--multirun)"
     full_key = re.search(r"full_key: (\S+)", f"{message}\n{cause}")
     key = f"{full_key[1]}: " if full_key else ""
     because = str(cause).splitlines()[0] if isinstance(cause, OmegaConfBaseException) else ""
@@ -164,9 +190,13 @@ def explain(error: Exception, config_dir: Path) -> str:
 
 
 def _similar_key(key: str, config_dir: Path) -> str:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
-        known = list(flatten(compose("train")))
-        groups = [path.name for path in config_dir.iterdir() if path.is_dir()]
-    close = difflib.get_close_matches(key, [*known, *groups], n=1)
-    return f"; did you mean {close[0]}?" if close else " (python train.py --help lists all)"
+    """A hint at what a mistyped key may have meant: any group, or any option of any choice of a group."""
+    top = OmegaConf.load(config_dir / "train.yaml")
+    known = [*flatten(top), *(path.name for path in config_dir.iterdir() if path.is_dir())]
+    for choice in config_dir.glob("*/*.yaml"):
+        options = flatten(OmegaConf.load(choice))
+        known += [f"{choice.parent.name}.{option}" for option in options if option not in ("defaults", "_target_")]
+    if key in known:
+        return f" here: an option of another choice of {key.split('.')[0]}"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else " here (python train.py --help lists all)"

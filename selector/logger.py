@@ -63,7 +63,7 @@ class SeedWandb(Logger):
             "group": group,
             "job_type": job_type,
             "tags": list(tags),
-            "dir": str(folder),
+            "dir": str(Path(folder).resolve()),  # W&B's service process keeps the working directory it started in
             "mode": mode,
         }
         self._config = config

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from selector.batch import Batch
+from selector.batch import Batch, check_mask
+from selector.critics import SeparableCritic
 from selector.networks import Network
 from selector.noise import Noise
 from selector.oracle import Oracle, judge
@@ -31,6 +32,8 @@ class HeldOut:
         """``lists`` lists from a stream of their own, and their oracle."""
         # Drawn on the CPU on every device: held-out lists, and so regrets, are comparable between machines.
         batch = problem.sample((lists,), Noise(0, "held-out")).to(device)
+        if batch.mask is not None:
+            check_mask(batch.mask)
         return HeldOut(batch, problem.oracle(batch))
 
 
@@ -60,7 +63,8 @@ def evaluate(
     - ``accuracy``: share of slots in which the oracle's item was chosen, over those where it is unique; absent where
       there are none.
     - ``soft_loss``: the loss of the mixtures softmax(l/tau); ``gap`` = soft − hard.
-    - ``logit_std``: spread of a slot's logits over the items; ``entropy`` of softmax(l), in nats.
+    - ``logit_std``: spread of a slot's logits over the allowed items; ``entropy`` of softmax(l), in nats.
+    - ``expected_loss``: exact E[L(D)] for D ~ softmax(l), where the critic is separable and its table of losses small.
     - ``switched``: share of slots whose choice differs from ``previous``; absent without it.
 
     Args:
@@ -78,16 +82,20 @@ def evaluate(
     size = max(1, _CHUNK // (R * problem.S * problem.N))
     for start in range(0, V, size):
         batch = held_out.batch.narrow(start, min(size, V - start)).expand(R)
-        logits = network(batch.items).float()
-        index = logits.argmax(-1)
+        raw = network(batch.items).float()
+        logits = batch.masked(raw)
+        index = problem.choose(logits)
         log_pi = logits.log_softmax(-1)
         mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
         chunk = {
             "hard_loss": judge(problem.critic, batch, index.unsqueeze(0))[0],
             "soft_loss": problem.critic(mixture.pick(batch.items), batch)[0],
-            "logit_std": logits.std(-1, correction=0).mean(-1),
-            "entropy": torch.special.entr(log_pi.exp()).sum(-1).mean(-1),
+            "logit_std": _spread(raw, logits).mean(-1),
+            "entropy": entropy(logits).mean(-1),
         }
+        if isinstance(problem.critic, SeparableCritic) and V * problem.S * problem.N <= _CHUNK:
+            table = problem.critic.table(held_out.batch.narrow(start, batch.items.shape[1]).items, problem.S)
+            chunk["expected_loss"] = (log_pi.exp() * table).sum((-1, -2))
         for name, value in chunk.items():
             sums[name] = sums.get(name, 0) + value.double().sum(-1)
         indices.append(index)
@@ -105,3 +113,18 @@ def evaluate(
     if previous is not None:
         m["switched"] = (index != previous).double().mean((1, 2))
     return Evaluation({name: value.cpu() for name, value in m.items()}, index)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax(l) in nats: ``[*, S, N] -> [*, S]``; its gradient is finite at −inf logits."""
+    log_pi = logits.log_softmax(-1)
+    finite = log_pi.masked_fill(logits == float("-inf"), 0.0)  # 0·(−inf) would be NaN
+    return -(log_pi.exp() * finite).sum(-1)
+
+
+def _spread(logits: Tensor, masked: Tensor) -> Tensor:
+    """Standard deviation over the allowed items: ``[*, S, N] -> [*, S]``; ``masked`` has −inf at the others."""
+    allowed = masked > float("-inf")
+    count = allowed.sum(-1)
+    mean = (logits * allowed).sum(-1) / count
+    return ((logits - mean.unsqueeze(-1)).square() * allowed).sum(-1).div(count).sqrt()

@@ -10,12 +10,13 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from selector.metrics import Evaluation, HeldOut, evaluate
+from selector.batch import check_mask
+from selector.metrics import Evaluation, HeldOut, entropy, evaluate
 from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import OptimizerOptions, clip_per_seed
 from selector.problems import Problem
-from selector.schedules import Schedule
+from selector.schedules import EntropyBonus, Schedule
 from selector.strategies import Strategy
 
 
@@ -60,6 +61,8 @@ class SelectorModule(pl.LightningModule):
         val_every: optimizer steps between two validations.
         held_out: number V of validation lists.
         max_steps: optimizer steps that the learning-rate schedule spans.
+        entropy: weight of the bonus on the entropy of softmax(l), summed over slots; None is no bonus. Unbiased
+            estimators commit to an item early without one.
         compile_network: compile the network's forward and backward pass with ``torch.compile``.
 
     Attributes:
@@ -80,11 +83,13 @@ class SelectorModule(pl.LightningModule):
         val_every: int,
         held_out: int,
         max_steps: int,
+        entropy: EntropyBonus | None = None,
         compile_network: bool = False,
     ) -> None:
         super().__init__()
         self.problem, self.network, self.strategy, self.tau = problem, network, strategy, tau
         self.optimizer_options = optimizer
+        self.entropy = entropy if entropy is not None else EntropyBonus()
         self.batch_size, self.val_every, self.max_steps = batch_size, val_every, max_steps
         self._held_out_lists = held_out
         if compile_network:
@@ -102,12 +107,17 @@ class SelectorModule(pl.LightningModule):
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
         target = self.problem.oracle(batch).index if self.strategy.needs_target else None
         logits = self.network(batch.items)
+        if batch.mask is not None and self.device.type == "cpu":  # elsewhere it would wait for the device every step
+            check_mask(batch.mask)
         # Reduced precision is for the network alone: estimators and critics stay in float32.
         with torch.autocast(self.device.type, enabled=False):
-            selection = self.strategy.select(logits.float(), self.current_tau, self._noise["strategy"], target)
+            logits = batch.masked(logits.float())
+            selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
             losses = self.problem.critic(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
-        self.train_losses.add(objective.detach())
+            self.train_losses.add(objective.detach())
+            if not self.entropy.never:
+                objective = objective - self.entropy(self.trainer.global_step) * entropy(logits).sum(-1).mean(-1)
         return objective.sum()
 
     @property
@@ -183,3 +193,5 @@ class SelectorModule(pl.LightningModule):
         self.train_losses = MeanLoss(*state["train_losses"])
         if state["choices"] is not None:
             self.evaluation = Evaluation({}, state["choices"].to(self.trainer.strategy.root_device))
+            # Lightning ends the checkpoint's epoch once more: it must not be evaluated and recorded twice.
+            self.evaluated_step = checkpoint["global_step"]

@@ -10,12 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from selector.assignment import assign
 from selector.batch import Batch
 from selector.critics import Critic, SeparableCritic
 from selector.noise import Noise
 from selector.selection import Selection
 
-Kind = Literal["separable", "enumerated", "best-known"]
+Kind = Literal["separable", "assignment", "enumerated", "best-known"]
 
 # Filled-slot values (Q·V·S·D) that one chunk of a search may hold: 16 MiB of float32, small enough for most caches'
 # neighbourhood and large enough to hide the cost of a call.
@@ -28,8 +29,8 @@ class Oracle:
     """What is known about the best choice of every list.
 
     Attributes:
-        kind: "separable" and "enumerated" are exact; "best-known" is the best of a coordinate search with restarts,
-            an upper bound of the true optimum.
+        kind: "separable", "assignment" (separable without replacement) and "enumerated" are exact; "best-known" is
+            the best of a coordinate search with restarts, an upper bound of the true optimum.
         loss: ``[V]``, the best loss.
         random_loss: ``[V]``, the expected loss of uniformly random choices (exact, or a mean over draws if best-known).
         index: ``[V, S]`` int64, a choice that reaches ``loss``.
@@ -53,24 +54,32 @@ class Oracle:
         return Oracle(kind=self.kind, **{k: t.reshape(*lead, *t.shape[1:]) for k, t in tensors.items()})
 
 
-def oracle_kind(critic: Critic, N: int, S: int, max_enumeration: int) -> Kind:
+def oracle_kind(critic: Critic, N: int, S: int, max_enumeration: int, without_replacement: bool = False) -> Kind:
     """Which oracle a problem of this size gets."""
     if isinstance(critic, SeparableCritic):
-        return "separable"
+        return "assignment" if without_replacement else "separable"
     return "best-known" if max_enumeration < N**S else "enumerated"
 
 
 @torch.no_grad()
 def find_oracle(
-    critic: Critic, batch: Batch, S: int, *, max_enumeration: int, restarts: int = 8, sweeps: int = 10
+    critic: Critic,
+    batch: Batch,
+    S: int,
+    *,
+    max_enumeration: int,
+    without_replacement: bool = False,
+    restarts: int = 8,
+    sweeps: int = 10,
 ) -> Oracle:
     """Find the best choice for every list.
 
     Args:
         critic: the loss.
-        batch: V lists, ``items [V, N, D]``.
+        batch: V lists, ``items [V, N, D]``; masked items are never part of the best or of a random choice.
         S: number of slots.
         max_enumeration: the largest N^S that is enumerated.
+        without_replacement: whether an item may be chosen for one slot only.
         restarts: random starting points of the coordinate search.
         sweeps: how often the coordinate search may go over all slots.
 
@@ -78,17 +87,16 @@ def find_oracle(
         An oracle with leading dim V.
     """
     N = batch.items.shape[-2]
-    kind = oracle_kind(critic, N, S, max_enumeration)
-    queries = {"separable": 1, "enumerated": N**S, "best-known": restarts * N}[kind]
-    row = queries * S * batch.items.shape[-1] * (N if kind == "separable" else 1)
+    kind = oracle_kind(critic, N, S, max_enumeration, without_replacement)
+    queries = {"separable": N, "assignment": N, "enumerated": N**S, "best-known": restarts * N}[kind]
     parts = []
-    for chunk in _chunks(batch, row):
+    for chunk in _chunks(batch, queries * S * batch.items.shape[-1]):
         if isinstance(critic, SeparableCritic):
-            parts.append(_separable(critic, chunk, S))
+            parts.append(_separable(critic, chunk, S, without_replacement))
         elif kind == "enumerated":
-            parts.append(_enumerated(critic, chunk, S))
+            parts.append(_enumerated(critic, chunk, S, without_replacement))
         else:
-            parts.append(_searched(critic, chunk, S, restarts, sweeps))
+            parts.append(_searched(critic, chunk, S, restarts, sweeps, without_replacement))
     if len(parts) == 1:
         return parts[0]
     tensors = [f.name for f in fields(Oracle) if f.name != "kind"]
@@ -108,48 +116,94 @@ def _chunks(batch: Batch, row: int) -> Iterator[Batch]:
         yield batch.narrow(start, min(size, V - start))
 
 
-def _separable(critic: SeparableCritic, batch: Batch, S: int) -> Oracle:
+def _separable(critic: SeparableCritic, batch: Batch, S: int, without_replacement: bool) -> Oracle:
+    allowed = batch.masked(torch.zeros(batch.items.shape[0], S, batch.items.shape[1], device=batch.items.device)) == 0
     table = critic.table(batch.items, S)  # [V, S, N]
-    mean = table.mean(-1)
-    best, index, unique = _best(table, mean)
-    return Oracle("separable", best.sum(-1), mean.sum(-1), index, unique)
+    mean = (table * allowed).sum(-1) / allowed.sum(-1)
+    table = table.masked_fill(~allowed, float("inf"))
+    if not without_replacement:
+        best, index, unique = _best(table, mean)
+        return Oracle("separable", best.sum(-1), mean.sum(-1), index, unique)
+    index = assign(-table)
+    best = table.gather(-1, index.unsqueeze(-1)).squeeze(-1).sum(-1)
+    # Every slot's item alone is uniform when items are drawn without replacement, so the mean is that of each slot.
+    # Whether another assignment is as good is not known, so none is called unique.
+    return Oracle("assignment", best, mean.sum(-1), index, torch.zeros_like(index, dtype=torch.bool))
 
 
-def _enumerated(critic: Critic, batch: Batch, S: int) -> Oracle:
+def _enumerated(critic: Critic, batch: Batch, S: int, without_replacement: bool) -> Oracle:
     V, N, _ = batch.items.shape
     device = batch.items.device
     every = torch.cartesian_prod(*[torch.arange(N, device=device)] * S).reshape(-1, S)  # [N^S, S]
+    if without_replacement:
+        every = every[_distinct(every)]
     size = max(1, _CHUNK // (V * S * batch.items.shape[-1]))
     losses = torch.cat(
         [judge(critic, batch, part.unsqueeze(1).expand(-1, V, -1)) for part in torch.split(every, size)]
-    ).T  # [V, N^S]
-    mean = losses.mean(-1)
-    best, row, unique = _best(losses, mean)
+    ).T  # [V, choices]
+    allowed = _allowed(batch, every.unsqueeze(1).expand(-1, V, -1)).T
+    mean = (losses * allowed).sum(-1) / allowed.sum(-1)
+    best, row, unique = _best(losses.masked_fill(~allowed, float("inf")), mean)
     return Oracle("enumerated", best, mean, every[row], unique.unsqueeze(-1).expand(V, S))
+
+
+def _allowed(batch: Batch, index: Tensor) -> Tensor:
+    """Whether every pick of ``index [Q, V, S]`` is allowed: ``[Q, V]``."""
+    if batch.mask is None:
+        return torch.ones(index.shape[:-1], dtype=torch.bool, device=index.device)
+    mask = batch.mask.expand(-1, index.shape[-1], -1)  # [V, S, N]
+    return mask.expand(index.shape[0], *mask.shape).gather(-1, index.unsqueeze(-1)).squeeze(-1).all(-1)
+
+
+def _distinct(index: Tensor) -> Tensor:
+    """Whether no item is picked twice: ``[*, S] -> [*]``."""
+    ordered = index.sort(-1).values
+    return (ordered[..., 1:] != ordered[..., :-1]).all(-1)
 
 
 def _best(losses: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Minimum over the last dim, where it is, and whether it is the only one."""
     if losses.shape[-1] == 1:
-        return losses.squeeze(-1), losses.new_zeros(mean.shape, dtype=torch.int64), torch.ones_like(mean).bool()
+        zeros = torch.zeros_like(mean, dtype=torch.int64)
+        return losses.squeeze(-1), zeros, torch.ones_like(zeros, dtype=torch.bool)
     two, where = losses.topk(2, dim=-1, largest=False)
     best = two[..., 0]
     return best, where[..., 0], two[..., 1] - best > _TIE * (mean - best)
 
 
-def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int) -> Oracle:
+def random_choices(batch: Batch, S: int, draws: int, noise: Noise, without_replacement: bool) -> Tensor:
+    """Uniformly random allowed choices: ``[draws, V, S]``.
+
+    Without replacement the slots choose in turn; a slot whose allowed items are all taken cannot choose (see
+    :class:`selector.problems.Problem`, which allows masks without replacement only where they are equal for all slots).
+    """
+    V, N, _ = batch.items.shape
+    scores = batch.masked(noise.uniform([V, S, N], draws=draws))
+    if not without_replacement:
+        return scores.argmax(-1)
+    # One random order of the items: its first S are a uniform draw without replacement.
+    return batch.masked(noise.uniform([V, 1, N], draws=draws)).squeeze(-2).topk(S, dim=-1).indices
+
+
+def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int, without_replacement: bool) -> Oracle:
     V, N, _ = batch.items.shape
     # A fixed stream: the oracle of a list is a property of the problem, not of a run.
     noise = Noise(0, "oracle", batch.items.device)
-    index = noise.integers(N, [restarts, V, S])
-    random_loss = torch.cat([judge(critic, batch, noise.integers(N, [restarts, V, S])) for _ in range(8)]).mean(0)
+    index = random_choices(batch, S, restarts, noise, without_replacement)
+    random_loss = torch.cat(
+        [judge(critic, batch, random_choices(batch, S, restarts, noise, without_replacement)) for _ in range(8)]
+    ).mean(0)
     loss = judge(critic, batch, index)  # [restarts, V]
     for _ in range(sweeps):
         before = loss
         for s in range(S):
             candidates = index.unsqueeze(1).repeat(1, N, 1, 1)  # [restarts, N, V, S]
             candidates[..., s] = torch.arange(N, device=index.device)[:, None]
-            losses = judge(critic, batch, candidates.flatten(0, 1)).view(restarts, N, V)
+            candidates = candidates.flatten(0, 1)
+            allowed = _allowed(batch, candidates)
+            if without_replacement:
+                allowed = allowed & _distinct(candidates)
+            losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(restarts, N, V)
             found, item = losses.min(1)
             better = found < loss
             index[..., s] = torch.where(better, item, index[..., s])

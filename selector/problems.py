@@ -1,10 +1,11 @@
 """A problem: where item lists come from, how choices are judged, and how large it is."""
 
-from torch import nn
+from torch import Tensor, nn
 
+from selector.assignment import assign
 from selector.batch import Batch
 from selector.critics import Critic
-from selector.errors import check_at_least
+from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.items import Items
 from selector.noise import Noise
 from selector.oracle import Kind, Oracle, find_oracle, oracle_kind
@@ -21,31 +22,75 @@ class Problem(nn.Module):
         D: features of an item, >= 1.
         max_enumeration: the largest N^S for which the oracle tries every choice; beyond it the oracle of a critic
             that couples slots is the best found by a coordinate search.
+        eligible: probability that an item is allowed, in (0, 1]; drawn anew for every list. At least one item (S of
+            them without replacement) is always allowed.
+        eligible_per: "list": an item is allowed for all slots or for none; "slot": drawn for every slot apart.
+        without_replacement: an item may fill one slot only. Needs a strategy that respects it.
 
     Raises:
-        InvalidInput: for sizes below 1.
+        InvalidInput: for sizes below 1, for more slots than items without replacement, and for masks per slot without
+            replacement (whether they leave every slot an item is not known before they are drawn).
     """
 
     def __init__(
-        self, items: Items, critic: Critic, *, N: int, S: int, D: int = 1, max_enumeration: int = 65_536
+        self,
+        items: Items,
+        critic: Critic,
+        *,
+        N: int,
+        S: int,
+        D: int = 1,
+        max_enumeration: int = 65_536,
+        eligible: float = 1.0,
+        eligible_per: str = "list",
+        without_replacement: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, N=N, S=S, D=D, max_enumeration=max_enumeration)
+        if not 0 < eligible <= 1:
+            raise InvalidInput("eligible", eligible, "must be a probability in (0, 1]")
+        check_choice(["list", "slot"], eligible_per=eligible_per)
+        if without_replacement and S > N:
+            raise InvalidInput("S", S, f"must be <= N ({N}) without replacement")
+        if without_replacement and eligible < 1 and eligible_per == "slot":
+            raise InvalidInput("eligible_per", eligible_per, "must be list when without_replacement is true")
         self.items, self.critic = items, critic
         self.N, self.S, self.D, self.max_enumeration = N, S, D, max_enumeration
+        self.eligible, self.eligible_per, self.without_replacement = eligible, eligible_per, without_replacement
         critic.requires_grad_(False)  # the selector learns, its judge does not
 
     def sample(self, lead: tuple[int, ...], noise: Noise) -> Batch:
-        """Fresh lists ``[*lead, N, D]`` on the device of ``noise``."""
-        return Batch(self.items.sample((*lead, self.N, self.D), noise))
+        """Fresh lists ``[*lead, N, D]`` on the device of ``noise``, with a mask if not every item is eligible."""
+        batch = self.items.sample((*lead, self.N, self.D), noise)
+        if self.eligible == 1:
+            return batch
+        slots = self.S if self.eligible_per == "slot" else 1
+        luck = noise.uniform((*lead, slots, self.N))
+        # The luckiest items are always allowed: as many as a choice needs.
+        needed = luck.kthvalue(self.S if self.without_replacement else 1, dim=-1, keepdim=True).values
+        mask = (luck < self.eligible) | (luck <= needed)
+        return Batch(batch.items, mask if batch.mask is None else mask & batch.mask)
 
     def oracle(self, batch: Batch) -> Oracle:
         """The best choice of every list, with the leading dims of ``batch``."""
         lead = batch.items.shape[:-2]
-        flat = Batch(batch.items.reshape(-1, *batch.items.shape[-2:]))
-        return find_oracle(self.critic, flat, self.S, max_enumeration=self.max_enumeration).reshape(*lead)
+        oracle = find_oracle(
+            self.critic,
+            batch.reshape(-1),
+            self.S,
+            max_enumeration=self.max_enumeration,
+            without_replacement=self.without_replacement,
+        )
+        return oracle.reshape(*lead)
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """The noise-free choice that evaluation counts: ``[*, S, N] -> [*, S]``.
+
+        The argmax of every slot; without replacement the assignment with the largest sum of logits.
+        """
+        return assign(logits) if self.without_replacement else logits.argmax(-1)
 
     @property
     def oracle_kind(self) -> Kind:
-        """Which oracle this problem has: "separable" and "enumerated" are exact, "best-known" is not."""
-        return oracle_kind(self.critic, self.N, self.S, self.max_enumeration)
+        """Which oracle this problem has: all are exact but "best-known"."""
+        return oracle_kind(self.critic, self.N, self.S, self.max_enumeration, self.without_replacement)

@@ -5,7 +5,8 @@ Shape legend: R seeds trained side by side.
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -100,8 +101,9 @@ def read_history(path: Path) -> History:
     Raises:
         ValueError: when the file is not a metrics.csv.
     """
-    with path.open(newline="") as f:
-        rows = list(csv.reader(f))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    # A last line without its end may hold half a number, which would be read as another number.
+    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))
     if not rows or rows[0] != HEADER:
         raise ValueError(f"{path} does not start with {','.join(HEADER)}")
     seeds: list[int] = []
@@ -179,6 +181,17 @@ class Recorder(pl.Callback):
             values["steps_per_s"] = [steps / seconds] * R
             values["samples_per_s"] = [steps / seconds * module.samples / trainer.global_step] * R
         self._since = (trainer.global_step, self._seconds)
+        self.add(trainer, module, values)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the training clock while something else is measured."""
+        self._seconds += time.perf_counter() - self._clock
+        yield
+        self._clock = time.perf_counter()
+
+    def add(self, trainer: pl.Trainer, module: SelectorModule, values: dict[str, list[float]]) -> None:
+        """Record ``values`` (key -> one number per seed) at the current step, in the history and in every logger."""
         if not trainer.is_global_zero:
             return
         record = Record(trainer.global_step, module.samples, values)
@@ -187,7 +200,7 @@ class Recorder(pl.Callback):
             if isinstance(logger, SeedLogger):
                 logger.log_seeds(record)
             else:
-                means = {key: sum(v) / R for key, v in values.items()}
+                means = {key: sum(v) / len(v) for key, v in values.items()}
                 logger.log_metrics({**means, "samples": record.samples}, step=record.step)
 
     def state_dict(self) -> dict[str, Any]:

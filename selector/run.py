@@ -55,7 +55,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         torch.set_float32_matmul_precision("high")
     seeds = experiment.network.seeds
     logger = build_logger(cfg, seeds)
-    console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False)
+    console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False, soft_wrap=True)
     try:
         _, result = fit(
             experiment.problem,
@@ -67,6 +67,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             optimizer=experiment.optimizer,
             val_every=cfg.val_every,
             held_out=cfg.held_out,
+            entropy=experiment.entropy,
+            probe_every=cfg.probe.every,
             stop_at_regret=cfg.stop_at_regret,
             patience=cfg.patience,
             folder=folder,
@@ -199,6 +201,7 @@ def print_result(result: Result, title: str, console: Console, most_rows: int = 
     console.print(table)
     kind = {
         "separable": "exact oracle (slot by slot)",
+        "assignment": "exact oracle (assignment without replacement)",
         "enumerated": "exact oracle (all N^S choices tried)",
         "best-known": "best-known oracle (coordinate search): the true regret may be higher",
     }[result.oracle_kind]

@@ -117,6 +117,40 @@ class Cosine(Annealed):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EntropyBonus:
+    """Weight of the entropy bonus: linear from ``start`` to ``end`` at step ``steps``, then ``end``. 0 is none.
+
+    Unlike a temperature it may be 0, hence no :class:`Schedule`.
+
+    Args:
+        start: weight at step 0, in units of the loss per nat and slot, >= 0.
+        end: last weight, >= 0.
+        steps: optimizer step at which ``end`` is reached, >= 1.
+
+    Raises:
+        InvalidInput: for values out of these ranges.
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        check_at_least(0, start=self.start, end=self.end)
+        check_at_least(1, steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        """The weight at optimizer step ``step`` (0 is the first)."""
+        share = min(1.0, step / self.steps)
+        return (1 - share) * self.start + share * self.end
+
+    @property
+    def never(self) -> bool:
+        """Whether the weight is 0 at every step."""
+        return self.start == self.end == 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Steps(Schedule):
     """Step-wise: ``start``, multiplied by ``factor`` after every ``every`` steps.
 

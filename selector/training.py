@@ -23,7 +23,7 @@ from selector.oracle import Kind
 from selector.problems import Problem
 from selector.progress import TrainingProgress
 from selector.recording import History, Recorder, SeedLogger
-from selector.schedules import Constant, Schedule
+from selector.schedules import Constant, EntropyBonus, Schedule
 from selector.strategies import Strategy
 
 
@@ -56,7 +56,7 @@ class Result:
     @staticmethod
     def of(history: History, oracle_kind: Kind) -> "Result":
         """The result that a history ends with."""
-        last = history.records[-1]
+        last = [record for record in history.records if "val/regret" in record.values][-1]
         metrics = {key.removeprefix("val/"): v for key, v in last.values.items() if key.startswith("val/")}
         seconds = last.values["seconds"][0]
         return Result(oracle_kind, tuple(history.seeds), last.step, last.samples, metrics, history, seconds)
@@ -72,6 +72,10 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         ours, theirs = getattr(network, size), getattr(problem, size)
         if ours != theirs:
             raise InvalidInput(f"network.{size}", ours, f"must be the problem's {size}, which is {theirs}")
+    if problem.without_replacement and not strategy.without_replacement:
+        raise InvalidInput(
+            "strategy", type(strategy).__name__, "draws with replacement; problem.without_replacement needs another one"
+        )
     if strategy.seeds not in (None, len(network.seeds)):
         raise InvalidInput("strategy.seeds", strategy.seeds, f"must be as many as the network's {len(network.seeds)}")
     if strategy.needs_target and problem.oracle_kind == "best-known":
@@ -94,6 +98,8 @@ def fit(
     optimizer: OptimizerOptions | None = None,
     val_every: int = 200,
     held_out: int = 1024,
+    entropy: EntropyBonus | None = None,
+    probe_every: int | None = None,
     stop_at_regret: float | None = None,
     patience: int | None = None,
     folder: Path | str | None = None,
@@ -116,6 +122,9 @@ def fit(
         optimizer: None is Adam with its defaults.
         val_every: optimizer steps between two validations.
         held_out: number of validation lists.
+        entropy: bonus on the entropy of softmax(l); None is none.
+        probe_every: optimizer steps between two measurements of the estimator's bias, std and cosine, recorded as
+            ``grad/…``; None measures nothing. It changes nothing of the training.
         stop_at_regret: stop as soon as the mean regret over seeds is at or below it.
         patience: stop after so many validations without a lower mean regret.
         folder: gets ``metrics.csv`` and ``checkpoints/``; None keeps everything in memory.
@@ -150,13 +159,19 @@ def fit(
         val_every=val_every,
         held_out=held_out,
         max_steps=steps,
+        entropy=entropy,
         compile_network=compile_network,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     history = History(network.seeds, None if folder is None else folder / "metrics.csv")
     # The order matters: what a record or a stop decision changes belongs into the checkpoint of the same step.
-    hooks: list[pl.Callback] = [Recorder(history)]
+    recorder = Recorder(history)
+    hooks: list[pl.Callback] = [recorder]
+    if probe_every is not None:
+        from selector.probe import GradientProbe
+
+        hooks.append(GradientProbe(recorder, probe_every))
     if stop_at_regret is not None or patience is not None:
         hooks.append(_early_stopping(stop_at_regret, patience, steps))
     hooks.extend(callbacks)

@@ -2,7 +2,7 @@
 
 from selector.critics.base import Critic, SeparableCritic
 from selector.critics.diversity import Diversity
-from selector.critics.targets import SlotTargets, SumTarget, TargetValue
+from selector.critics.targets import Power, SlotTargets, SumTarget, TargetValue
 from selector.critics.teacher import Teacher
 
-__all__ = ["Critic", "Diversity", "SeparableCritic", "SlotTargets", "SumTarget", "TargetValue", "Teacher"]
+__all__ = ["Critic", "Diversity", "Power", "SeparableCritic", "SlotTargets", "SumTarget", "TargetValue", "Teacher"]

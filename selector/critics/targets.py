@@ -7,7 +7,7 @@ from torch import Tensor
 
 from selector.batch import Batch
 from selector.critics.base import Critic, SeparableCritic
-from selector.errors import InvalidInput
+from selector.errors import InvalidInput, check_positive
 
 
 class TargetValue(SeparableCritic):
@@ -19,6 +19,27 @@ class TargetValue(SeparableCritic):
 
     def per_slot(self, slots: Tensor) -> Tensor:
         return (slots - self.target).square().sum(-1)
+
+
+class Power(SeparableCritic):
+    """Mean over slots of Σ_d |x_sd − target|^p: the polynomial-programming loss of arXiv 2304.08612.
+
+    Args:
+        S: number of slots.
+        target: where the loss is zero.
+        p: exponent, > 0; the critic is differentiable everywhere for p > 1.
+
+    Raises:
+        InvalidInput: when ``p <= 0``.
+    """
+
+    def __init__(self, S: int, target: float = 0.45, p: float = 2.0) -> None:
+        super().__init__()
+        check_positive(p=p)
+        self.S, self.target, self.p = S, target, p
+
+    def per_slot(self, slots: Tensor) -> Tensor:
+        return (slots - self.target).abs().pow(self.p).sum(-1) / self.S
 
 
 class SlotTargets(SeparableCritic):

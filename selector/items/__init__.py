@@ -1,5 +1,5 @@
 """Where item lists come from."""
 
-from selector.items.generators import Integers, Items, Normal, Uniform
+from selector.items.generators import Fixed, Integers, Items, Normal, Uniform
 
-__all__ = ["Integers", "Items", "Normal", "Uniform"]
+__all__ = ["Fixed", "Integers", "Items", "Normal", "Uniform"]

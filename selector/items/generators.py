@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
 
+from selector.batch import Batch
 from selector.errors import InvalidInput, check_positive
 from selector.noise import Noise
 
@@ -13,7 +14,7 @@ class Items(ABC):
     """A source of item lists."""
 
     @abstractmethod
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
         """Draw item lists.
 
         Args:
@@ -21,7 +22,7 @@ class Items(ABC):
             noise: the random stream; the result lies on its device.
 
         Returns:
-            ``[*, N, D]`` float32.
+            Lists of float32 items ``[*, N, D]``; with a mask where a source knows which items are allowed.
         """
 
 
@@ -36,8 +37,30 @@ class Uniform(Items):
         _check_range(low, high)
         self.low, self.high = low, high
 
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        return noise.uniform(shape).mul_(self.high - self.low).add_(self.low)
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        return Batch(noise.uniform(shape).mul_(self.high - self.low).add_(self.low))
+
+
+class Fixed(Items):
+    """The same list every time.
+
+    Args:
+        values: the N items, each a list of D features.
+
+    Raises:
+        InvalidInput: when the items differ in length.
+    """
+
+    def __init__(self, values: Sequence[Sequence[float]]) -> None:
+        if not values or len({len(item) for item in values}) != 1:
+            raise InvalidInput("values", values, "must be N items of D features each")
+        self.values = torch.tensor(values, dtype=torch.float32)
+
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        if tuple(shape[-2:]) != tuple(self.values.shape):
+            N, D = self.values.shape
+            raise InvalidInput("items.values", self.values.tolist(), f"are N {N}, D {D}; the problem has {shape[-2:]}")
+        return Batch(self.values.to(noise.device).expand(*shape))
 
 
 class Normal(Items):
@@ -51,8 +74,8 @@ class Normal(Items):
         check_positive(std=std)
         self.mean, self.std = mean, std
 
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        return noise.normal(shape).mul_(self.std).add_(self.mean)
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        return Batch(noise.normal(shape).mul_(self.std).add_(self.mean))
 
 
 class Integers(Items):
@@ -66,8 +89,8 @@ class Integers(Items):
         _check_range(low, high)
         self.low, self.high = low, high
 
-    def sample(self, shape: Sequence[int], noise: Noise) -> Tensor:
-        return noise.integers(self.high - self.low + 1, shape).add_(self.low).float()
+    def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+        return Batch(noise.integers(self.high - self.low + 1, shape).add_(self.low).float())
 
 
 def _check_range(low: float, high: float) -> None:

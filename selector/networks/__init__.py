@@ -1,7 +1,8 @@
 """Networks: items -> logits, many seeds at once."""
 
 from selector.networks.base import Network
+from selector.networks.free_logits import FreeLogits
 from selector.networks.mlp import MLP
 from selector.networks.pointer import Pointer
 
-__all__ = ["MLP", "Network", "Pointer"]
+__all__ = ["MLP", "FreeLogits", "Network", "Pointer"]

@@ -11,6 +11,7 @@ from selector.strategies.score_function import RLOO, Reinforce
 from selector.strategies.softmax import GumbelSoftmax, Softmax
 from selector.strategies.straight_through import DecoupledST, STArgmax, STGumbel, STIdentity, STSampled
 from selector.strategies.supervised import Supervised
+from selector.strategies.without_replacement import STGumbelSequential
 
 __all__ = [
     "GST",
@@ -28,6 +29,7 @@ __all__ = [
     "Relax",
     "STArgmax",
     "STGumbel",
+    "STGumbelSequential",
     "STIdentity",
     "STSampled",
     "Softmax",

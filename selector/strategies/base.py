@@ -24,6 +24,7 @@ class Strategy(nn.Module, ABC):
 
     Attributes:
         needs_target: whether :meth:`select` wants the oracle's items.
+        without_replacement: whether a selection never uses an item for two slots.
         hard: whether the filled slots are exact items (else they are mixtures).
         seeds: for how many seeds the strategy keeps a state, which is then the first leading dim of the logits (any
             leading dims fit a state for one seed); None: it keeps none.
@@ -31,6 +32,7 @@ class Strategy(nn.Module, ABC):
     """
 
     needs_target: ClassVar[bool] = False
+    without_replacement: ClassVar[bool] = False
     hard: ClassVar[bool] = True
     seeds: int | None = None
     lr: float | None = None

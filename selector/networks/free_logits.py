@@ -1,0 +1,34 @@
+"""No network at all: the logits themselves are the parameters."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from selector.errors import check_at_least
+from selector.networks.base import Network
+
+
+class FreeLogits(Network):
+    """The same S×N logits for every list. For problems whose list never changes, such as choosing columns of a table.
+
+    Args:
+        N: items in a list.
+        S: slots.
+        D: features of an item; not read.
+        seeds: the R seeds trained side by side.
+        scale: initial logits are uniform in ±scale.
+
+    Raises:
+        InvalidInput: for values out of range.
+    """
+
+    def __init__(self, N: int, S: int, D: int = 1, seeds: Sequence[int] = (0,), scale: float = 0.01) -> None:
+        super().__init__(N, S, D, seeds)
+        check_at_least(0, scale=scale)
+        noise = self.init_noise().uniform([len(self.seeds), S, N])
+        self.logits = nn.Parameter(noise.mul_(2 * scale).sub_(scale))
+
+    def forward(self, items: Tensor) -> Tensor:
+        R, B = items.shape[:2]
+        return torch.broadcast_to(self.logits.unsqueeze(1), (R, B, self.S, self.N))

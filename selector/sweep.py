@@ -1,0 +1,59 @@
+"""Many jobs in one command: how far they are, and which of them failed."""
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FAILED = "error.txt"
+
+
+@dataclass
+class _Sweep:
+    total: int = 0
+    began: float = 0.0
+    failed: int = 0
+
+
+_sweep = _Sweep()
+
+
+def begin(total: int) -> None:
+    """Start counting ``total`` jobs."""
+    _sweep.total, _sweep.began, _sweep.failed = total, time.perf_counter(), 0
+
+
+def progress(number: int) -> str:
+    """One line before job ``number`` (0 is the first): which it is, and how long the rest may take."""
+    if not _sweep.total:  # a launcher runs the job in a process of its own, which does not know the others
+        return f"job {number + 1}"
+    line = f"job {number + 1}/{_sweep.total}"
+    if number:
+        left = (time.perf_counter() - _sweep.began) / number * (_sweep.total - number)
+        line += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+    return line + (f", {_sweep.failed} failed" if _sweep.failed else "")
+
+
+def fail(folder: Path, error: Exception) -> None:
+    """Keep why a job failed in its run folder, so that the other jobs go on and none is lost in silence."""
+    _sweep.failed += 1
+    folder.mkdir(parents=True, exist_ok=True)
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    (folder / FAILED).write_text(f"{line}\n\n{traceback.format_exc()}")
+    print(f"failed: {folder}: {line}", file=sys.stderr)
+
+
+def end(folders: Sequence[Path]) -> int:
+    """Report the jobs that failed.
+
+    Returns:
+        The exit code: 3 if any job failed, else 0.
+    """
+    failed = [folder for folder in folders if (folder / FAILED).exists()]
+    for folder in failed:
+        reason = (folder / FAILED).read_text().splitlines()[0]
+        print(f"failed: {folder}: {reason}", file=sys.stderr)
+    print(f"{len(folders) - len(failed)} of {len(folders)} jobs done", file=sys.stderr)
+    return 3 if failed else 0

@@ -1,0 +1,100 @@
+"""Every yaml composes and builds, and offers exactly the options that its constructor has."""
+
+import inspect
+from itertools import islice
+from typing import Any
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from selector.config import build_experiment, build_logger, resolve
+from selector.launch import jobs
+from tests.support import CONFIGS, ROOT, compose, names
+
+# What each group's target gets from elsewhere, and so must not offer.
+GIVEN: dict[str, set[str]] = {
+    "items": {"N", "S", "D"},
+    "critic": {"N", "S", "D"},
+    "network": {"N", "S", "D", "seeds"},
+    "strategy": set(),
+    "tau": set(),
+    "optimizer": set(),
+    "logger": {"name", "seeds", "config"},
+}
+# Groups of plain keys, whose types the schema checks.
+PLAIN = {"problem", "accelerator", "experiment"}
+
+EVERY = [(group, name) for group in sorted({*GIVEN, *PLAIN}) for name in names(group)]
+SMALL = ["batch_size=4", "network.width=8", "held_out=8"]
+
+
+def test_every_yaml_is_composed_by_a_test() -> None:
+    """A new group, or a yaml in a subfolder, must be added here."""
+    found = {path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml")}
+    assert found == {"train", *(f"{group}/{name}" for group, name in EVERY)}
+
+
+@pytest.mark.parametrize(("group", "name"), EVERY)
+def test_it_composes_and_builds(group: str, name: str) -> None:
+    overrides = [f"{group}={name}", *SMALL]
+    if group == "problem":
+        overrides.append("network=pointer")  # the mlp of the large problem has millions of weights
+    if (group, name) == ("accelerator", "gpu"):
+        overrides.append("accelerator.accelerator=cpu")  # the devices of this machine are not the file's business
+    cfg = compose(*overrides)
+    experiment = build_experiment(cfg)
+    assert experiment.problem.N == cfg.problem.N
+    assert experiment.tau(0) > 0
+    logger = build_logger(cfg, experiment.network.seeds)
+    assert (logger is None) == (cfg.logger._target_ is None)
+
+
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in EVERY if g in GIVEN])
+def test_its_options_are_those_of_the_constructor(group: str, name: str) -> None:
+    """So that Hydra itself refuses an option that does not exist."""
+    node: Any = compose(f"{group}={name}")[group]
+    options = set(node) - {"_target_"}
+    if node._target_ is None:
+        assert not options
+        return
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(resolve(node._target_, group, object)).parameters.values()
+    assert options == {p.name for p in parameters if p.kind not in variadic} - GIVEN[group]
+
+
+@pytest.mark.parametrize("group", sorted({*GIVEN, *PLAIN}))
+def test_every_file_says_what_it_is(group: str) -> None:
+    for name in names(group):
+        first = (CONFIGS / group / f"{name}.yaml").read_text().splitlines()[0]
+        assert first.startswith("#") or group == "optimizer", f"{group}/{name}.yaml has no comment in front"
+
+
+@pytest.mark.parametrize("question", sorted(p.stem for p in (ROOT / "sweeps").glob("*.yaml")) or [None])
+def test_the_jobs_of_every_sweep_build(question: str | None) -> None:
+    """The first jobs of every file in sweeps/, as ``python train.py -m sweeps=<question>`` would run them."""
+    if question is None:
+        assert not (ROOT / "sweeps").exists()
+        return
+    params = OmegaConf.load(ROOT / "sweeps" / f"{question}.yaml").hydra.sweeper.params
+    for job in islice(jobs([f"{key}={value}" for key, value in params.items()], multirun=True), 40):
+        with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
+            cfg = hydra_compose("train", overrides=[*job], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        build_experiment(cfg)
+
+
+def test_a_strategy_brings_its_own_temperature_and_the_command_line_wins() -> None:
+    assert compose("strategy=st_argmax").tau.value == 0.6
+    assert compose("strategy=st_gumbel").tau._target_.endswith("Exponential")
+    assert compose("strategy=st_argmax", "tau=constant", "tau.value=2").tau.value == 2
+    assert compose("strategy=temperature_softmax", "tau.value=1e-5").tau.value == 1e-5
+    assert compose("tau=linear", "max_steps=123").tau.steps == 123
+
+
+def test_a_problem_brings_its_own_items_and_critic_and_the_command_line_wins() -> None:
+    cfg = compose("problem=seed_question_scaled")
+    assert (cfg["items"].high, cfg.critic.target) == (1.0, 0.5)
+    assert compose("problem=seed_question_scaled", "critic=sum_target").critic._target_.endswith("SumTarget")

@@ -1,0 +1,168 @@
+"""Every yaml in configs/network against one contract.
+
+Shape legend: R seeds · B batch · S slots · N items · D features per item.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from selector.config import build
+from selector.networks import Network
+from selector.noise import SeedNoise
+from selector.optimizer import SGD, clip_per_seed
+from tests.support import compose, names, quadratic
+
+SEEDS = (4, 0, 9)
+SIZES = [(5, 3, 2), (8, 4, 1)]
+
+every_network = pytest.mark.parametrize("name", names("network"))
+every_size = pytest.mark.parametrize("sizes", SIZES)
+
+
+def make(name: str, sizes: tuple[int, int, int], seeds: tuple[int, ...], *options: str) -> Network:
+    N, S, D = sizes
+    cfg = compose(f"network={name}", *options)
+    return build(cfg.network, "network", Network, N=N, S=S, D=D, seeds=seeds)  # type: ignore[type-abstract]
+
+
+def items(sizes: tuple[int, int, int], seeds: tuple[int, ...], B: int = 6, turn: int = 0) -> Tensor:
+    N, _, D = sizes
+    return SeedNoise(seeds, f"items{turn}").uniform([len(seeds), B, N, D]).mul_(10)
+
+
+@every_network
+@every_size
+def test_logits_have_one_row_of_items_for_every_slot(name: str, sizes: tuple[int, int, int]) -> None:
+    N, S, _ = sizes
+    assert make(name, sizes, SEEDS)(items(sizes, SEEDS)).shape == (3, 6, S, N)
+
+
+@every_network
+def test_every_parameter_has_a_leading_dim_of_seeds(name: str) -> None:
+    assert {p.shape[0] for p in make(name, SIZES[0], SEEDS).parameters()} == {3}
+
+
+@every_network
+@every_size
+def test_a_seed_starts_with_the_same_parameters_alone_and_beside_others(name: str, sizes: tuple[int, int, int]) -> None:
+    stacked = make(name, sizes, SEEDS)
+    for r, seed in enumerate(SEEDS):
+        alone = make(name, sizes, (seed,))
+        for (key, ours), (other, theirs) in zip(stacked.named_parameters(), alone.named_parameters(), strict=True):
+            assert key == other
+            assert torch.equal(ours[r : r + 1], theirs), key
+
+
+@every_network
+@every_size
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_stacked_seeds_follow_the_path_of_each_seed_alone(name: str, sizes: tuple[int, int, int], norm: str) -> None:
+    """Logits, clipped gradients and parameters of two training steps.
+
+    Not bit for bit: for some batch sizes a BLAS multiplies one matrix and a stack of them with different kernels.
+    """
+
+    def path(seeds: tuple[int, ...]) -> list[Tensor]:
+        network = make(name, sizes, seeds, f"network.norm={norm}")
+        optimizer = SGD(lr=0.01).build(network.parameters())
+        seen: list[Tensor] = []
+        for turn in range(2):
+            batch = items(sizes, seeds, turn=turn)
+            logits = network(batch)
+            optimizer.zero_grad()
+            quadratic((logits.softmax(-1) @ batch).unsqueeze(0))[0].mean(-1).sum().backward()
+            clip_per_seed(network.parameters(), 0.1)
+            seen.extend([logits.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)])
+            optimizer.step()
+        return seen + [p.detach() for p in network.parameters()]
+
+    stacked = path(SEEDS)
+    for r, seed in enumerate(SEEDS):
+        for ours, theirs in zip(stacked, path((seed,)), strict=True):
+            torch.testing.assert_close(ours[r : r + 1], theirs, rtol=1e-4, atol=1e-6)
+
+
+@every_network
+@every_size
+def test_seeds_start_apart(name: str, sizes: tuple[int, int, int]) -> None:
+    network = make(name, sizes, SEEDS)
+    same = items(sizes, (0,)).expand(3, -1, -1, -1)
+    logits = network(same)
+    assert not torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[1], logits[2])
+
+
+@every_network
+@every_size
+def test_initial_logits_are_near_zero(name: str, sizes: tuple[int, int, int]) -> None:
+    """Every item starts with nearly the same chance: the spread over items is below a fifth of a nat."""
+    logits = make(name, sizes, SEEDS)(items(sizes, SEEDS, B=64))
+    assert logits.std(-1).mean() < 0.2
+
+
+@every_network
+@every_size
+def test_gradients_reach_every_parameter(name: str, sizes: tuple[int, int, int]) -> None:
+    network = make(name, sizes, SEEDS)
+    (network(items(sizes, SEEDS, B=32)) ** 2).sum().backward()
+    for key, p in network.named_parameters():
+        assert p.grad is not None, key
+        assert p.grad.isfinite().all(), key
+        assert p.grad.flatten(1).abs().sum(1).min() > 0, key
+
+
+@every_network
+def test_seeds_do_not_mix(name: str) -> None:
+    """The loss of one seed has no gradient in another seed's parameters."""
+    network = make(name, SIZES[0], SEEDS)
+    network(items(SIZES[0], SEEDS))[1].sum().backward()
+    for key, p in network.named_parameters():
+        assert p.grad is not None
+        assert not p.grad[0].any(), key
+        assert not p.grad[2].any(), key
+
+
+@every_network
+def test_lists_of_a_batch_do_not_mix(name: str) -> None:
+    network, batch = make(name, SIZES[0], SEEDS), items(SIZES[0], SEEDS)
+    whole = network(batch)
+    torch.testing.assert_close(network(batch[:, 2:3]), whole[:, 2:3])
+
+
+@every_network
+def test_a_forward_pass_draws_nothing(name: str) -> None:
+    network, batch = make(name, SIZES[0], SEEDS), items(SIZES[0], SEEDS)
+    before = torch.get_rng_state()
+    assert torch.equal(network(batch), network(batch))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_network
+def test_sets_are_read_in_any_order_and_of_any_length(name: str) -> None:
+    """What ``any_N`` promises: permuted items give permuted logits, and N may differ from the training's."""
+    network, batch = make(name, SIZES[0], SEEDS), items(SIZES[0], SEEDS)
+    if not network.any_N:
+        with pytest.raises(RuntimeError):
+            network(items((7, 3, 2), SEEDS))
+        return
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(network(batch[:, :, order]), network(batch)[..., order], rtol=1e-5, atol=1e-6)
+    for other in (1, 7):
+        assert network(items((other, 3, 2), SEEDS)).shape == (3, 6, 3, other)
+
+
+@every_network
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
+@pytest.mark.parametrize("norm", ["none", "layer"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_depth_activation_and_norm_are_options(name: str, activation: str, norm: str, depth: int) -> None:
+    options: list[Any] = [f"network.activation={activation}", f"network.norm={norm}", f"network.depth={depth}"]
+    network = make(name, SIZES[0], SEEDS, *options, "network.width=8")
+    assert network(items(SIZES[0], SEEDS)).isfinite().all()
+
+
+def test_the_pointer_reads_any_length() -> None:
+    assert make("pointer", SIZES[0], SEEDS).any_N

@@ -1,0 +1,22 @@
+"""Fixtures of the whole suite."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+# The tensors of the tests are small: a second thread brings nothing, and on a busy machine waiting for it costs a
+# hundred times the work. Subprocesses inherit the variable, so that their sums have the same order.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _no_hydra_left_behind() -> Iterator[None]:
+    """Hydra's configuration is global: no test may see that of another."""
+    yield
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None

@@ -1,0 +1,57 @@
+"""The command line: which jobs it asks for, and how a run is continued."""
+
+from pathlib import Path
+
+import pytest
+
+from selector.errors import InvalidInput
+from selector.launch import continue_run, explain, flatten, jobs
+from tests.support import CONFIGS, compose
+
+
+def stored_run(folder: Path, overrides: list[str]) -> Path:
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    return folder
+
+
+def test_resume_of_a_folder_is_what_it_was_started_with_and_the_folder(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "old", ["strategy=st_sampled", "max_steps=5", "name=old", "resume=auto"])
+    assert continue_run([f"resume={folder}", "max_steps=9"]) == [
+        "strategy=st_sampled",
+        "max_steps=5",
+        "name=old",
+        "max_steps=9",
+        f"hydra.run.dir={folder}",
+        "resume=auto",
+    ]
+
+
+@pytest.mark.parametrize("overrides", [[], ["seed=1"], ["resume=auto"], ["resume=null"]])
+def test_without_a_folder_the_command_line_stays(overrides: list[str]) -> None:
+    assert continue_run(overrides) == overrides
+
+
+def test_resume_refuses_what_is_no_run(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InvalidInput) as refused:
+            continue_run([f"resume={folder}"])
+        assert refused.value.key == "resume"
+
+
+def test_a_multirun_is_the_product_of_its_choices() -> None:
+    assert [sorted(job) for job in jobs(["seed=0,1", "strategy=st_gumbel", "max_steps=2,3"], multirun=True)] == [
+        [f"max_steps={steps}", f"seed={seed}", "strategy=st_gumbel"] for seed in (0, 1) for steps in (2, 3)
+    ]
+    assert list(jobs(["seed=0"], multirun=False)) == [["seed=0"]]
+
+
+def test_flatten_gives_dotted_leaves_without_resolving() -> None:
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1]}) == {"a.b": 1, "a.c.d": None, "e": [1]}
+    assert flatten(compose("tau=linear"))["tau.steps"] == "${max_steps}"
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert explain(InvalidInput("a", "b\nc", "must\n be d"), CONFIGS) == "a=b c: must be d"
