@@ -4,7 +4,11 @@ import pytest
 import torch
 from scipy.stats import gumbel_r, ks_1samp, ks_2samp
 from torch import Tensor
-from ztest import (
+
+from selector.noise import Noise
+from selector.strategies import GST, GumbelRao, ReinMax, Softmax, STGumbel, STSampled
+from selector.strategies.gumbel_rao import condition
+from tests.statistical.ztest import (
     COMPARISONS,
     FAILURE_RATE,
     LOGITS,
@@ -22,10 +26,6 @@ from ztest import (
     quadratic,
     trapezoid,
 )
-
-from selector.noise import Noise
-from selector.strategies import GST, GumbelRao, ReinMax, Softmax, STGumbel, STSampled
-from selector.strategies.gumbel_rao import condition
 
 CUBIC = LOSSES["cubic"]
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from ztest import LOGITS, LOSSES, MASKED, Comparison, Loss, N, S, assert_mean, draws, enumerated, linear, quadratic
 
 from selector.noise import Noise
 from selector.strategies import (
@@ -21,6 +20,20 @@ from selector.strategies import (
     Softmax,
     Strategy,
     STSampled,
+)
+from tests.statistical.ztest import (
+    LOGITS,
+    LOSSES,
+    MASKED,
+    Comparison,
+    Loss,
+    N,
+    S,
+    assert_mean,
+    draws,
+    enumerated,
+    linear,
+    quadratic,
 )
 
 
@@ -124,11 +137,12 @@ def test_the_same_test_rejects_a_bias_at_its_resolution() -> None:
     assert Comparison(samples + shift, expected).rejected
 
 
-def test_local_expectation_has_no_variance_for_a_loss_that_is_a_sum_over_slots() -> None:
+@pytest.mark.parametrize("strategy", [LocalExpectation(), Exact(separable=True)], ids=["local", "exact"])
+def test_slot_by_slot_is_exact_for_a_loss_that_is_a_sum_over_slots(strategy: Strategy) -> None:
     def separable(slots: Tensor) -> Tensor:
         return (slots - 0.3).square().sum(-1).exp().sum(-1)
 
-    samples = draws(LocalExpectation(), separable, K=64)
+    samples = draws(strategy, separable, K=64)
     torch.testing.assert_close(samples, enumerated(separable).expand_as(samples))
 
 
