@@ -67,9 +67,7 @@ def _probe(arguments: argparse.Namespace) -> int:
 
     from selector.laboratory import CONFIGS, run_probe
     from selector.launch import explain
-    from selector.run import quiet_libraries
 
-    quiet_libraries()
     try:
         run_probe(
             arguments.overrides,

@@ -253,12 +253,12 @@ def check_trainer(arguments: dict[str, Any]) -> None:
     import lightning.pytorch as pl
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from selector.run import quiet_libraries
+    from selector.quiet import quiet_libraries
 
-    quiet_libraries()
     ours = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     try:
-        pl.Trainer(**{**ours, **arguments})
+        with quiet_libraries():
+            pl.Trainer(**{**ours, **arguments})
     except (TypeError, ValueError, MisconfigurationException) as error:
         because = str(error).splitlines()[0]
         at_fault = [name for name in ("precision", "strategy", "devices") if name in because.lower()]

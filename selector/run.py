@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import logging
 import platform
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +39,6 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         InvalidInput: naming the key that is wrong.
         KeyboardInterrupt: when the user stopped the run.
     """
-    quiet_libraries()
     began = time.perf_counter()
     experiment = build_experiment(cfg)
     resuming = cfg.resume is not None and (folder / "checkpoints" / LAST).exists()
@@ -113,7 +110,6 @@ def evaluate_run(
     """
     from selector.report.logits import draw_logits
 
-    quiet_libraries()
     experiment = build_experiment(cfg)
     state = torch.load(
         folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint], map_location="cpu", weights_only=True
@@ -233,14 +229,6 @@ def print_paths(folder: Path, wandb: bool, cfg: DictConfig, console: Console) ->
         highlight=False,
         soft_wrap=True,
     )
-
-
-def quiet_libraries() -> None:
-    """Silence what Lightning and torch print about themselves; what they warn about stays."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning 2.6 asks torch 2.13 in a way that torch calls deprecated; nothing a user could mend.
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
 
 
 def _recorded(folder: Path, key: str) -> Any:

@@ -22,6 +22,7 @@ from selector.optimizer import Adam, OptimizerOptions
 from selector.oracle import Kind
 from selector.problems import Problem
 from selector.progress import TrainingProgress
+from selector.quiet import quiet_libraries
 from selector.recording import History, Recorder, SeedLogger
 from selector.schedules import Constant, EntropyBonus, Schedule
 from selector.strategies import Strategy
@@ -195,14 +196,15 @@ def fit(
         "log_every_n_steps": val_every,
         **(trainer or {}),
     }
-    lightning = pl.Trainer(**arguments)
-    try:
-        checkpoint = folder / "checkpoints" / LAST if resume and folder is not None else None
-        lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        if lightning.interrupted:  # Lightning turns Ctrl-C into exit status 1
-            raise KeyboardInterrupt from None
-        raise
+    checkpoint = folder / "checkpoints" / LAST if resume and folder is not None else None
+    with quiet_libraries():
+        lightning = pl.Trainer(**arguments)
+        try:
+            lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:
+            if lightning.interrupted:  # Lightning turns Ctrl-C into exit status 1
+                raise KeyboardInterrupt from None
+            raise
     if not history.records:  # trained in forked processes, which left their records in the file
         history.resume(steps)
     result = Result.of(history, problem.oracle_kind)

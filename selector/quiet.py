@@ -1,0 +1,25 @@
+"""Silence for what Lightning and torch print about themselves; what they warn about stays."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_TALKATIVE = ("lightning.pytorch", "lightning.fabric")
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep advertisements and device listings off the terminal, and leave the user's own settings as they were."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        # Lightning 2.6 asks torch 2.13 in a way that torch calls deprecated; nothing a user could mend.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
