@@ -164,7 +164,7 @@ def compare(collection: Collection) -> list[Comparison]:
 
 
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """Tick values of a logarithmic axis, at most ``most``: decades, below two of them 1-2-5 steps, else four between."""
+    """Tick values of a logarithmic axis, at most ``most``: decades, or 1-2-5 steps, or if too short four in between."""
     span = math.log10(high / low)
     steps = (1.0,) if span >= 2 else (1.0, 2.0, 5.0)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
