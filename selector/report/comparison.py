@@ -276,9 +276,10 @@ def _rank(groups: Sequence[Group], strata: Mapping[str, Sequence[Floats]]) -> tu
     standings = []
     for i, label in enumerate(order):
         group = by_label[label]
-        spreads = [seed.series[SPREAD][-1] for seed in group.seeds if SPREAD in seed.series]
+        measured = [s for s in group.seeds if SPREAD in s.series]
+        spreads = [s.series[SPREAD][~np.isnan(s.series[REGRET])][-1] for s in measured]
         spread = np.array([value for value in spreads if math.isfinite(value)])
-        seconds = [seed.seconds[-1] for seed in group.seeds if len(seed.seconds)]
+        seconds = [np.nanmax(s.seconds) for s in group.seeds if np.isfinite(s.seconds).any()]
         standings.append(
             Standing(
                 rank=i + 1,
