@@ -92,21 +92,21 @@ def read_history(path: Path, keys: Collection[str] | None = None) -> History:
     """
     seeds: dict[int, None] = {}  # in the order of their first appearance
     found: dict[int, tuple[int, dict[str, dict[int, float]]]] = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as f:
-        # A last line without its end may hold half a number, which would be read as another number.
-        rows = csv.reader(line for line in f if line.endswith("\n"))
-        if next(rows, None) != HEADER:
-            raise ValueError(f"{path} does not start with {','.join(HEADER)}")
-        for row in rows:
-            try:
-                key = row[3]
-                if keys is not None and key not in keys:
-                    continue
-                step, samples, seed, value = int(row[0]), int(row[1]), int(row[2]), float(row[4])
-            except (ValueError, IndexError):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    # A last line without its end may hold half a number, which would be read as another number.
+    rows = csv.reader(text[: text.rfind("\n") + 1].splitlines())
+    if next(rows, None) != HEADER:
+        raise ValueError(f"{path} does not start with {','.join(HEADER)}")
+    for row in rows:
+        try:
+            key = row[3]
+            if keys is not None and key not in keys:
                 continue
-            seeds[seed] = None
-            found.setdefault(step, (samples, {}))[1].setdefault(key, {})[seed] = value
+            step, samples, seed, value = int(row[0]), int(row[1]), int(row[2]), float(row[4])
+        except (ValueError, IndexError):
+            continue
+        seeds[seed] = None
+        found.setdefault(step, (samples, {}))[1].setdefault(key, {})[seed] = value
     records = []
     for step, (samples, metrics) in sorted(found.items()):
         complete = {key: [v[s] for s in seeds] for key, v in metrics.items() if len(v) == len(seeds)}

@@ -244,28 +244,29 @@ def _seed_run(
         return unmeasured(math.inf, "failed: its result is not a finite number")
 
     column = list(history.seeds).index(seed)
-    recorded = np.flatnonzero([REGRET in record.values for record in history.records])
-    records = [history.records[i] for i in recorded]
-    if not records:
+    measured = np.flatnonzero([REGRET in record.values for record in history.records])
+    if not len(measured):
         return unmeasured(math.inf, "failed: it recorded no regret")
-    series = {key: table[recorded, column] for key, table in tables.items() if len(table)}
-    samples = np.array([record.samples for record in records], dtype=np.float64)
+    series = {key: table[:, column] for key, table in tables.items() if len(table)}
+    samples = np.array([record.samples for record in history.records], dtype=np.float64)
     seconds = series.pop("seconds", np.full(len(samples), np.nan))
-    last = records[-1]
+    last = history.records[measured[-1]]
     failure = None
     ended = last.step >= int(settings["max_steps"]) or int(result.get("steps", -1)) >= last.step
     if not ended:
         failure = f"unfinished: {last.samples:,} of {planned:,} samples"
     keys = [key for key in _CHECKED if key in last.values]
-    sound = np.all([np.isfinite(series[key]) for key in keys], axis=0)
+    sound = np.all([np.isfinite(series[key][measured]) for key in keys], axis=0)
+    regret = series[REGRET].copy()
     if not sound[-1]:
-        broken = len(sound) - int(np.argmax(sound[::-1])) if sound.any() else 0
-        which = next(key for key in keys if not math.isfinite(series[key][-1]))
-        failure = f"failed: {which} is {series[which][-1]:g} from sample {int(samples[broken]):,} on"
-        series[REGRET] = np.where(np.arange(len(sound)) < broken, series[REGRET], np.inf)
+        broken = measured[len(sound) - int(np.argmax(sound[::-1])) if sound.any() else 0]
+        which = next(key for key in keys if not math.isfinite(last.values[key][column]))
+        failure = f"failed: {which} is {last.values[which][column]:g} from sample {int(samples[broken]):,} on"
+        regret[measured[measured >= broken]] = np.inf
     # A passing NaN has no place in a curve of ranks either; a -inf would win every comparison.
-    series[REGRET] = np.where(np.isfinite(series[REGRET]), series[REGRET], np.inf)
-    final = math.inf if failure else float(series[REGRET][-1])
+    regret[measured[~np.isfinite(regret[measured])]] = np.inf
+    series[REGRET] = regret
+    final = math.inf if failure else float(regret[measured[-1]])
     return SeedRun(seed, folder, samples, seconds, series, final, failure, ended, planned, companions)
 
 

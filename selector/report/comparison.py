@@ -164,7 +164,7 @@ def compare(collection: Collection) -> list[Comparison]:
 
 
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """Tick values of a logarithmic axis, at most ``most``: decades, or 1-2-5 steps below two of them, or four between."""
+    """Tick values of a logarithmic axis, at most ``most``: decades, or 1-2-5 steps, or if too short four in between."""
     span = math.log10(high / low)
     steps = (1.0,) if span >= 2 else (1.0, 2.0, 5.0)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -276,9 +276,10 @@ def _rank(groups: Sequence[Group], strata: Mapping[str, Sequence[Floats]]) -> tu
     standings = []
     for i, label in enumerate(order):
         group = by_label[label]
-        spreads = [seed.series[SPREAD][-1] for seed in group.seeds if SPREAD in seed.series]
+        measured = [s for s in group.seeds if SPREAD in s.series]
+        spreads = [s.series[SPREAD][~np.isnan(s.series[REGRET])][-1] for s in measured]
         spread = np.array([value for value in spreads if math.isfinite(value)])
-        seconds = [seed.seconds[-1] for seed in group.seeds if len(seed.seconds)]
+        seconds = [np.nanmax(s.seconds) for s in group.seeds if np.isfinite(s.seconds).any()]
         standings.append(
             Standing(
                 rank=i + 1,

@@ -99,6 +99,12 @@ def make_run(
     return folder
 
 
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """:func:`make_run`."""
+    return make_run
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Callable[..., Path]:
     """``run_folder(name, **options)`` writes a run to ``runs/<name>`` and returns that folder."""

@@ -24,17 +24,26 @@ from selector.report.palette import Style, assign
 RunFolder = Callable[..., Path]
 
 
-@pytest.fixture
-def everything(run_folder: RunFolder, runs: Path) -> Path:
+@pytest.fixture(scope="module")
+def everything(write_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs that give every figure: two strategies, temperatures, gradients, a failed seed, an unfinished run."""
+    runs = tmp_path_factory.mktemp("runs")
     extra = {
         key: lambda seed, step: 0.1 + 0.01 * seed + 1e-4 * step for key in ("grad/bias", "grad/std", "grad/cosine")
     }
-    run_folder("a", settings={"tau": {"value": 0.5}}, extra=extra, overrides=["tau.value=0.5"])
-    run_folder("b", settings={"tau": {"value": 2.0}}, nan={1: 50}, overrides=["tau.value=2.0"])
-    run_folder("c", strategy="st_argmax", value=lambda seed, _: 1 + 0.001 * seed)
-    run_folder("d", strategy="<b>soft</b>&max", steps=(0, 25), finished=False, seeds=range(3))
+    write_run(runs / "a", settings={"tau": {"value": 0.5}}, extra=extra, overrides=["tau.value=0.5"])
+    write_run(runs / "b", settings={"tau": {"value": 2.0}}, nan={1: 50}, overrides=["tau.value=2.0"])
+    write_run(runs / "c", strategy="st_argmax", value=lambda seed, _: 1 + 0.001 * seed)
+    write_run(runs / "d", strategy="<b>soft</b>&max", steps=(0, 25), finished=False, seeds=range(3))
     return runs
+
+
+@pytest.fixture(scope="module")
+def out(everything: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report on them; its folder is for reading only."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "printed.txt").write_text(write(everything, folder / "out"))
+    return folder / "out"
 
 
 def write(folder: Path, out: Path) -> str:
@@ -48,9 +57,8 @@ def styled(folder: Path) -> tuple[Comparison, dict[str, Style]]:
     return comparison, assign((s.label, s.strategy) for s in comparison.standings)
 
 
-def test_everything_is_written(everything: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    printed = write(everything, out)
+def test_everything_is_written(out: Path) -> None:
+    printed = (out.parent / "printed.txt").read_text()
     names = ["regret_samples", "regret_seconds", "final_regret", "performance_profile", "probability", "logit_spread"]
     names += ["gradient_bias", "gradient_std", "gradient_cosine", "sensitivity_tau"]
     expected = {"report.html", "summary.csv", *(f"figures/{name}.{e}" for name in names for e in ("png", "pdf"))}
@@ -62,25 +70,22 @@ def test_everything_is_written(everything: Path, tmp_path: Path) -> None:
     assert str(out / "report.html") in printed
 
 
-def test_the_page_loads_nothing(everything: Path, tmp_path: Path) -> None:
-    write(everything, tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_the_page_loads_nothing(out: Path) -> None:
+    text = (out / "report.html").read_text(encoding="utf-8")
     ours = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # Plotly's own text names sites it may link to
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", ours)
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=(?!\"data:)", text)
     assert "default-src 'none'" in text
 
 
-def test_the_page_escapes_names(everything: Path, tmp_path: Path) -> None:
-    write(everything, tmp_path)
-    text = re.sub(r"<script.*?</script>", "", (tmp_path / "report.html").read_text(encoding="utf-8"), flags=re.DOTALL)
+def test_the_page_escapes_names(out: Path) -> None:
+    text = re.sub(r"<script.*?</script>", "", (out / "report.html").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert "<b>soft</b>" not in text
     assert "&lt;b&gt;soft&lt;/b&gt;&amp;max" in text
 
 
-def test_the_page_says_what_matters(everything: Path, tmp_path: Path) -> None:
-    write(everything, tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_the_page_says_what_matters(out: Path) -> None:
+    text = (out / "report.html").read_text(encoding="utf-8")
     for words in (
         "python -m selector report x",
         "exact oracle (slot by slot)",
@@ -93,9 +98,8 @@ def test_the_page_says_what_matters(everything: Path, tmp_path: Path) -> None:
         assert words in text
 
 
-def test_figures_on_the_page_are_valid_and_equal_the_statistics(everything: Path, tmp_path: Path) -> None:
-    write(everything, tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_figures_on_the_page_are_valid_and_equal_the_statistics(out: Path, everything: Path) -> None:
+    text = (out / "report.html").read_text(encoding="utf-8")
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, flags=re.DOTALL)
     assert found is not None
     specs: dict[str, Any] = json.loads(found[1])
@@ -142,9 +146,8 @@ def test_every_label_has_one_look_everywhere() -> None:
     assert assign([("b", "b"), ("a", "a")]) == assign([("a", "a"), ("b", "b")])
 
 
-def test_summary_holds_the_ranking(everything: Path, tmp_path: Path) -> None:
-    write(everything, tmp_path)
-    with (tmp_path / "summary.csv").open(newline="") as f:
+def test_summary_holds_the_ranking(out: Path, everything: Path) -> None:
+    with (out / "summary.csv").open(newline="") as f:
         rows = list(csv.DictReader(f))
     comparison, _ = styled(everything)
     assert [row["label"] for row in rows] == [s.label for s in comparison.standings]
@@ -157,11 +160,10 @@ def test_summary_holds_the_ranking(everything: Path, tmp_path: Path) -> None:
     assert rows[-1]["next"] == ""
 
 
-def test_the_same_input_gives_the_same_files(everything: Path, tmp_path: Path) -> None:
-    write(everything, tmp_path / "one")
-    write(everything, tmp_path / "two")
-    for path in (p for p in (tmp_path / "one").rglob("*") if p.is_file()):
-        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
+def test_the_same_input_gives_the_same_files(out: Path, everything: Path, tmp_path: Path) -> None:
+    write(everything, tmp_path)
+    for path in (p for p in out.rglob("*") if p.is_file()):
+        assert path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes(), path
 
 
 def test_other_files_in_the_folder_stay(run_folder: RunFolder, runs: Path, tmp_path: Path) -> None:

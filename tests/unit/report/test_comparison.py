@@ -170,6 +170,18 @@ def test_gradient_figures_come_from_the_records(run_folder: RunFolder, runs: Pat
     assert "gradient_std" not in plots(found)
 
 
+def test_gradients_measured_between_validations_are_shown(run_folder: RunFolder, runs: Path) -> None:
+    with (run_folder(seeds=[0]) / "metrics.csv").open("a") as f:
+        f.writelines(f"{step},{10 * step},0,grad/bias,{step / 100}\n" for step in (10, 60, 110))
+    found = one(runs)
+    curve = lines(found, "gradient_bias").curves[0]
+    np.testing.assert_array_equal(curve.x, [100, 600, 1100])
+    np.testing.assert_array_equal(curve.y.estimate, [0.1, 0.6, 1.1])
+    np.testing.assert_array_equal(lines(found, "regret_samples").curves[0].x, [0, 250, 500, 750, 1000])
+    assert found.standings[0].finals == path(0, 100)
+    assert found.standings[0].spread == 1.5
+
+
 def test_sensitivity_to_tau(run_folder: RunFolder, runs: Path) -> None:
     for tau in (2.0, 0.5):
         run_folder(f"t{tau}", settings={"tau": {"value": tau}}, value=lambda *_, tau=tau: 0.1 * tau)
