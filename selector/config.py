@@ -226,10 +226,13 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         "strategy": "accelerator.strategy",
         "precision": "accelerator.precision",
     }
-    allowed = [name for name in inspect.signature(pl.Trainer).parameters if name not in elsewhere]
+    ours = ("callbacks", "plugins")  # a run without them would record nothing and keep no checkpoint
+    allowed = [name for name in inspect.signature(pl.Trainer).parameters if name not in (*elsewhere, *ours)]
     for name, value in given.items():
         if name in elsewhere:
             raise InvalidInput(f"trainer.{name}", value, f"use {elsewhere[name]} instead")
+        if name in ours:
+            raise InvalidInput(f"trainer.{name}", value, "must be left out: a run has its own; see selector.fit")
         if name not in allowed:
             raise InvalidInput(f"trainer.{name}", value, _no_such(name, allowed, "Lightning's Trainer has no argument"))
         if not fits(value, hints.get(name, Any)):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from selector.batch import Batch
-from selector.errors import InvalidInput, check_positive
+from selector.errors import InvalidInput, check_finite, check_positive
 from selector.noise import Noise
 
 
@@ -48,12 +48,13 @@ class Fixed(Items):
         values: the N items, each a list of D features.
 
     Raises:
-        InvalidInput: when the items differ in length.
+        InvalidInput: when the items differ in length, or a feature is not finite.
     """
 
     def __init__(self, values: Sequence[Sequence[float]]) -> None:
         if not values or len({len(item) for item in values}) != 1:
             raise InvalidInput("values", values, "must be N items of D features each")
+        check_finite(values=[feature for item in values for feature in item])
         self.values = torch.tensor(values, dtype=torch.float32)
 
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
@@ -67,11 +68,12 @@ class Normal(Items):
     """Features normal with the given mean and standard deviation.
 
     Raises:
-        InvalidInput: when ``std <= 0``.
+        InvalidInput: when ``std <= 0``, or ``mean`` is not finite.
     """
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         check_positive(std=std)
+        check_finite(mean=mean)
         self.mean, self.std = mean, std
 
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:

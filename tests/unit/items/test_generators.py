@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selector.errors import InvalidInput
-from selector.items import Integers, Items, Normal, Uniform
+from selector.items import Fixed, Integers, Items, Normal, Uniform
 from selector.noise import Noise, SeedNoise
 
 SOURCES: list[Items] = [Uniform(-1.0, 2.0), Normal(3.0, 0.5), Integers(-2, 4)]
@@ -44,6 +44,10 @@ def test_ranges() -> None:
         (lambda: Uniform(0.0, float("nan")), "high"),
         (lambda: Integers(3, 2), "high"),
         (lambda: Normal(0.0, 0.0), "std"),
+        (lambda: Normal(float("inf"), 1.0), "mean"),
+        (lambda: Fixed([]), "values"),
+        (lambda: Fixed([[1.0], [1.0, 2.0]]), "values"),
+        (lambda: Fixed([[1.0], [float("nan")]]), "values"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(make: Callable[[], Items], key: str) -> None:
