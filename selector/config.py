@@ -123,6 +123,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
         InvalidInput: naming the first key that is wrong.
     """
     from selector.critics import Critic, SeparableCritic
+    from selector.gradients import check_probe
     from selector.items import Items
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
@@ -164,6 +165,8 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     check_fit(problem, network, strategy)
+    if cfg.probe.every is not None:
+        check_probe(problem)
     return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)
 
 

@@ -46,21 +46,31 @@ class Fixed(Items):
 
     Args:
         values: the N items, each a list of D features.
+        N: how many there must be; None: whatever is asked for first.
+        D: how many features an item must have; None: whatever is asked for first.
 
     Raises:
-        InvalidInput: when the items differ in length, or a feature is not finite.
+        InvalidInput: when the items differ in length, a feature is not finite, or there are not N items of D features.
     """
 
-    def __init__(self, values: Sequence[Sequence[float]]) -> None:
+    def __init__(self, values: Sequence[Sequence[float]], N: int | None = None, D: int | None = None) -> None:
         if not values or len({len(item) for item in values}) != 1:
             raise InvalidInput("values", values, "must be N items of D features each")
         check_finite(values=[feature for item in values for feature in item])
         self.values = torch.tensor(values, dtype=torch.float32)
+        ours = tuple(self.values.shape)
+        self._check(ours[0] if N is None else N, ours[1] if D is None else D)
+
+    def _check(self, N: int, D: int) -> None:
+        ours = tuple(self.values.shape)
+        if ours != (N, D):
+            given = self.values.tolist()
+            raise InvalidInput(
+                "values", given, f"are {ours[0]} items of {ours[1]} features; the problem has {N} of {D}"
+            )
 
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
-        if tuple(shape[-2:]) != tuple(self.values.shape):
-            N, D = self.values.shape
-            raise InvalidInput("items.values", self.values.tolist(), f"are N {N}, D {D}; the problem has {shape[-2:]}")
+        self._check(*shape[-2:])
         return Batch(self.values.to(noise.device).expand(*shape))
 
 

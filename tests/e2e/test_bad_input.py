@@ -89,6 +89,12 @@ TABLE = [
     (["experiment=polynomial", "critic.p=0"], "critic.p", ["0", "> 0"]),
     (["experiment=polynomial", "items.values=[[1.0],[inf]]"], "items.values", ["must be finite"]),
     (["items=normal", "items.mean=inf"], "items.mean", ["inf", "must be finite"]),
+    (["experiment=polynomial", "problem.N=3"], "items.values", ["2 items of 1 features", "3 of 1"]),
+    (
+        ["problem=distinct", "strategy=st_gumbel_sequential", "probe.every=5"],
+        "problem.without_replacement",
+        ["no unbiased gradient"],
+    ),
     (["strategy=rebar", "strategy.eta=nan"], "strategy.eta", ["nan", "must be finite"]),
     (["entropy.start=inf"], "entropy.start", ["inf", ">= 0"]),
     (["probe.every=0"], "probe.every", ["0", ">= 1"]),
