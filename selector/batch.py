@@ -26,6 +26,10 @@ class Batch:
         """The same lists behind new leading dims, without a copy: ``[*, …] -> [*lead, *, …]``."""
         return self._map(lambda t: t.expand(*lead, *t.shape))
 
+    def repeat(self, K: int) -> "Batch":
+        """The same lists K times behind their first leading dim, without a copy: ``[R, *, …] -> [R, K, *, …]``."""
+        return self._map(lambda t: t.unsqueeze(1).expand(t.shape[0], K, *t.shape[1:]))
+
     def reshape(self, *lead: int) -> "Batch":
         """The same lists with other leading dims of equal size: ``[*, …] -> [*lead, …]``."""
         return self._map(lambda t: t.reshape(*lead, *t.shape[-2:]))

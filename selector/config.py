@@ -123,6 +123,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
         InvalidInput: naming the first key that is wrong.
     """
     from selector.critics import Critic, SeparableCritic
+    from selector.gradients import check_probe
     from selector.items import Items
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
@@ -164,6 +165,8 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     check_fit(problem, network, strategy)
+    if cfg.probe.every is not None:
+        check_probe(problem)
     return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)
 
 
@@ -226,10 +229,13 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         "strategy": "accelerator.strategy",
         "precision": "accelerator.precision",
     }
-    allowed = [name for name in inspect.signature(pl.Trainer).parameters if name not in elsewhere]
+    ours = ("callbacks", "plugins")  # a run without them would record nothing and keep no checkpoint
+    allowed = [name for name in inspect.signature(pl.Trainer).parameters if name not in (*elsewhere, *ours)]
     for name, value in given.items():
         if name in elsewhere:
             raise InvalidInput(f"trainer.{name}", value, f"use {elsewhere[name]} instead")
+        if name in ours:
+            raise InvalidInput(f"trainer.{name}", value, "must be left out: a run has its own; see selector.fit")
         if name not in allowed:
             raise InvalidInput(f"trainer.{name}", value, _no_such(name, allowed, "Lightning's Trainer has no argument"))
         if not fits(value, hints.get(name, Any)):

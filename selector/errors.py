@@ -1,6 +1,7 @@
 """The one exception for input that a user can mend."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -21,6 +22,18 @@ class InvalidInput(ValueError):
 
     def __str__(self) -> str:
         return f"{self.key}={self.given}: {self.allowed}"
+
+
+def check_finite(**values: float | Sequence[float] | None) -> None:
+    """Refuse every value, or list of values, that is not finite (None passes).
+
+    Raises:
+        InvalidInput: naming the first offending keyword.
+    """
+    for key, value in values.items():
+        numbers = value if isinstance(value, Sequence) else [value]
+        if not all(number is None or math.isfinite(number) for number in numbers):
+            raise InvalidInput(key, value, "must be finite")
 
 
 def check_positive(**values: float | None) -> None:

@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from selector.batch import Batch
+from selector.errors import InvalidInput
 from selector.noise import Noise
 from selector.problems import Problem
 from selector.strategies import RLOO, Exact, LocalExpectation, Strategy
 
 # Numbers (K·R·L·Q·max(S·N, S·D)) that one chunk of draws may hold: 64 MiB of float32.
 _CHUNK = 2**24
+# Rounding of a float32 gradient, relative to its norm: exact estimators computed in two ways differ by less.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class GradientQuality:
 
     Attributes:
         bias: ``[R]``, the root of the noise-corrected squared bias, with its sign: an unbiased estimator is around 0.
-        z: ``[R]``, the squared bias in units of its standard error over lists; beyond about 3 it is not noise.
+        z: ``[R]``, the squared bias in units of its standard error over lists (and of float32's rounding, which is all
+            that exact estimators show); beyond about 3 it is not noise.
         std: ``[R]``, root of the variance of a single draw.
         cosine: ``[R]``, between the mean gradient and the reference, noise-corrected (may slightly exceed 1).
     """
@@ -94,7 +98,7 @@ def draw_gradients(
     while done < draws:
         K = min(chunk, draws - done)
         leaf = logits.unsqueeze(1).expand(R, K, L, S, N).detach().clone().requires_grad_()
-        lists = Batch(batch.items.unsqueeze(1).expand(R, K, *batch.items.shape[1:]))
+        lists = batch.repeat(K)
         repeated = None if target is None else target.unsqueeze(1).expand(R, K, L, S)
         with torch.enable_grad():
             selection = strategy.select(leaf, tau, noise, repeated)
@@ -152,6 +156,7 @@ def compare(estimate: Moments, reference: Reference) -> GradientQuality:
     squared = excess.mean(-1)
     # Lists are independent; their spread holds the sampling noise of both means.
     error = excess.std(-1) / excess.shape[-1] ** 0.5 if excess.shape[-1] > 1 else torch.full_like(squared, torch.nan)
+    error = (error.square() + (_ROUNDING**2 * size).square()).sqrt()
     product = (estimate.mean * r.mean).sum((-1, -2)).mean(-1)
     length = (estimate.mean.square().sum((-1, -2)) - estimate.noise).mean(-1)
     return GradientQuality(
@@ -160,6 +165,16 @@ def compare(estimate: Moments, reference: Reference) -> GradientQuality:
         std=(estimate.variance.mean(-1) / size).sqrt(),
         cosine=product / (length.clamp(min=0) * size).sqrt(),
     )
+
+
+def check_probe(problem: Problem) -> None:
+    """Refuse problems for which there is no reference.
+
+    Raises:
+        InvalidInput: for choices without replacement: the references draw with replacement.
+    """
+    if problem.without_replacement:
+        raise InvalidInput("problem.without_replacement", True, "no unbiased gradient is known to compare with")
 
 
 def probe(
@@ -178,7 +193,11 @@ def probe(
 
     Returns:
         The quality, and how the reference was made.
+
+    Raises:
+        InvalidInput: for a problem without replacement.
     """
+    check_probe(problem)
     training = strategy.training
     strategy.eval()
     try:

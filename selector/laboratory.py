@@ -120,11 +120,13 @@ def _at_trained(experiment: Experiment, state: dict[str, dict[str, Tensor]], lis
 def print_rows(rows: Sequence[Row], title: str, console: Console) -> None:
     """The laboratory's table."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("strategy", "tau", "bias", "z of bias²", "std", "cosine", "bias is"):
-        table.add_column(name, justify="left" if name in ("strategy", "bias is") else "right", no_wrap=True)
+    table.add_column("strategy", overflow="fold")  # long ones are broken, so that the numbers fit into 80 columns
+    for name in ("tau", "bias", "z", "std", "cosine"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for row in rows:
         q = {name: float(getattr(row.quality, name).mean()) for name in ("bias", "z", "std", "cosine")}
-        verdict = "biased" if q["z"] > 3 else "zero within noise"
+        verdict = "biased" if q["z"] > 3 else "within noise"
         table.add_row(
             row.strategy,
             f"{row.tau:g}",
@@ -137,7 +139,8 @@ def print_rows(rows: Sequence[Row], title: str, console: Console) -> None:
     console.print(table)
     console.print(
         "bias and std are relative to the true gradient's norm; a negative bias means less than sampling noise alone.\n"
-        f"Reference: {', '.join(sorted({row.reference for row in rows}))}. biased: z > 3.",
+        "z is the squared bias in standard errors; beyond 3 it is not noise. "
+        f"Reference: {', '.join(sorted({row.reference for row in rows}))}.",
         highlight=False,
     )
 
@@ -167,5 +170,6 @@ def draw_rows(rows: Sequence[Row], path: Path, title: str) -> None:
     axes.set_ylabel("relative standard deviation of one draw (0.001: none)")
     axes.grid(alpha=0.3, which="both", lw=0.5)
     figure.legend(loc="outside right upper", frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         figure.savefig(temporary, format="png")

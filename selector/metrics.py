@@ -18,6 +18,8 @@ from selector.selection import Selection
 
 # Logits (R·V·S·N) that one chunk of the evaluation may hold: 16 MiB of float32.
 _CHUNK = 2**22
+# Losses (V·S·N) that the table behind ``expected_loss`` may hold: beyond it, it would take longer than all the rest.
+_LARGEST_TABLE = 2**22
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def evaluate(
             "logit_std": _spread(raw, logits).mean(-1),
             "entropy": entropy(logits).mean(-1),
         }
-        if isinstance(problem.critic, SeparableCritic) and V * problem.S * problem.N <= _CHUNK:
+        if isinstance(problem.critic, SeparableCritic) and V * problem.S * problem.N <= _LARGEST_TABLE:
             table = problem.critic.table(held_out.batch.narrow(start, batch.items.shape[1]).items, problem.S)
             chunk["expected_loss"] = (log_pi.exp() * table).sum((-1, -2))
         for name, value in chunk.items():

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from selector.checkpoints import LAST, AtomicCheckpointIO, Checkpoints
 from selector.errors import InvalidInput, check_at_least, check_positive
+from selector.gradients import check_probe
 from selector.module import SelectorModule
 from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
@@ -145,7 +146,10 @@ def fit(
     """
     check_fit(problem, network, strategy)
     check_at_least(1, steps=steps, batch_size=batch_size, val_every=val_every, held_out=held_out, patience=patience)
+    check_at_least(1, probe_every=probe_every)
     check_positive(stop_at_regret=stop_at_regret)
+    if probe_every is not None:
+        check_probe(problem)
     folder = None if folder is None else Path(folder)
     if resume and (folder is None or not (folder / "checkpoints" / LAST).exists()):
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from selector.batch import Batch
-from selector.errors import InvalidInput, check_positive
+from selector.errors import InvalidInput, check_finite, check_positive
 from selector.noise import Noise
 
 
@@ -46,20 +46,31 @@ class Fixed(Items):
 
     Args:
         values: the N items, each a list of D features.
+        N: how many there must be; None: whatever is asked for first.
+        D: how many features an item must have; None: whatever is asked for first.
 
     Raises:
-        InvalidInput: when the items differ in length.
+        InvalidInput: when the items differ in length, a feature is not finite, or there are not N items of D features.
     """
 
-    def __init__(self, values: Sequence[Sequence[float]]) -> None:
+    def __init__(self, values: Sequence[Sequence[float]], N: int | None = None, D: int | None = None) -> None:
         if not values or len({len(item) for item in values}) != 1:
             raise InvalidInput("values", values, "must be N items of D features each")
+        check_finite(values=[feature for item in values for feature in item])
         self.values = torch.tensor(values, dtype=torch.float32)
+        ours = tuple(self.values.shape)
+        self._check(ours[0] if N is None else N, ours[1] if D is None else D)
+
+    def _check(self, N: int, D: int) -> None:
+        ours = tuple(self.values.shape)
+        if ours != (N, D):
+            given = self.values.tolist()
+            raise InvalidInput(
+                "values", given, f"are {ours[0]} items of {ours[1]} features; the problem has {N} of {D}"
+            )
 
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
-        if tuple(shape[-2:]) != tuple(self.values.shape):
-            N, D = self.values.shape
-            raise InvalidInput("items.values", self.values.tolist(), f"are N {N}, D {D}; the problem has {shape[-2:]}")
+        self._check(*shape[-2:])
         return Batch(self.values.to(noise.device).expand(*shape))
 
 
@@ -67,11 +78,12 @@ class Normal(Items):
     """Features normal with the given mean and standard deviation.
 
     Raises:
-        InvalidInput: when ``std <= 0``.
+        InvalidInput: when ``std <= 0``, or ``mean`` is not finite.
     """
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         check_positive(std=std)
+        check_finite(mean=mean)
         self.mean, self.std = mean, std
 
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from selector.errors import check_at_least, check_positive
+from selector.errors import check_at_least, check_finite, check_positive
 from selector.networks.base import StackedMLP
 from selector.noise import Noise, SeedNoise
 from selector.selection import Selection
@@ -37,7 +37,7 @@ class Rebar(Strategy):
         lambd: temperature of the relaxations, > 0; None: the schedule's tau.
 
     Raises:
-        InvalidInput: when ``lambd`` is not > 0.
+        InvalidInput: when ``lambd`` is not > 0, or ``eta`` is not finite.
 
     References:
         Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, 2017, arXiv 1703.07370. Here eta and lambda are not learned;
@@ -47,6 +47,7 @@ class Rebar(Strategy):
     def __init__(self, eta: float = 1.0, lambd: float | None = None) -> None:
         super().__init__()
         check_positive(lambd=lambd)
+        check_finite(eta=eta)
         self.eta, self.lambd = eta, lambd
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
@@ -107,6 +108,7 @@ class Relax(Strategy):
     ) -> None:
         super().__init__()
         check_positive(lambd=lambd, lr=lr)
+        check_finite(eta=eta)
         check_at_least(1, N=N, S=S, width=width)
         self.seeds, self.lr = len(seeds), lr
         self.eta = nn.Parameter(torch.full((self.seeds,), float(eta)))

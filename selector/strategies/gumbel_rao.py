@@ -94,6 +94,7 @@ def condition(log_p: Tensor, index: Tensor, G: Tensor) -> Tensor:
     wins = one_hot(index, log_p.shape[-1])
     top = G.gather(-1, index.unsqueeze(-1).expand(*G.shape[:-1], 1))
     free = log_p + G
-    # logaddexp in two terms: torch's own has a NaN gradient at infinite arguments.
-    below = torch.minimum(top, free) - torch.nn.functional.softplus(-(top - free).abs())
+    # logaddexp in two terms: torch's own has a NaN gradient at infinite arguments. Not softplus, whose rounding depends
+    # on where in the tensor an element lies: seeds would differ in the last bit between a stacked run and one alone.
+    below = torch.minimum(top, free) - torch.log1p(torch.exp(-(top - free).abs()))
     return torch.where(wins, top, below)

@@ -80,6 +80,38 @@ TABLE = [
     (["accelerator.precision=13"], "accelerator.precision", ["13", "bf16-mixed"]),
     (["accelerator.strategy=teleport"], "accelerator.strategy", ["teleport", "ddp"]),
     (["accelerator.compile=maybe"], "accelerator.compile", ["maybe"]),
+    (["critic.target=nan"], "critic.target", ["nan", "must be finite"]),
+    (["critic.target=inf"], "critic.target", ["inf", "must be finite"]),
+    (["problem=sum_target", "critic.target=-inf"], "critic.target", ["-inf", "must be finite"]),
+    (["problem=slot_targets", "critic.low=nan"], "critic.low", ["nan", "must be finite"]),
+    (["problem=slot_targets", "critic.targets=[1,2,3,inf]"], "critic.targets", ["must be finite"]),
+    (["experiment=polynomial", "critic.target=nan"], "critic.target", ["nan", "must be finite"]),
+    (["experiment=polynomial", "critic.p=0"], "critic.p", ["0", "> 0"]),
+    (["experiment=polynomial", "items.values=[[1.0],[inf]]"], "items.values", ["must be finite"]),
+    (["items=normal", "items.mean=inf"], "items.mean", ["inf", "must be finite"]),
+    (["experiment=polynomial", "problem.N=3"], "items.values", ["2 items of 1 features", "3 of 1"]),
+    (
+        ["problem=distinct", "strategy=st_gumbel_sequential", "probe.every=5"],
+        "problem.without_replacement",
+        ["no unbiased gradient"],
+    ),
+    (["strategy=rebar", "strategy.eta=nan"], "strategy.eta", ["nan", "must be finite"]),
+    (["entropy.start=inf"], "entropy.start", ["inf", ">= 0"]),
+    (["probe.every=0"], "probe.every", ["0", ">= 1"]),
+    (["problem.eligible=0"], "problem.eligible", ["0", "(0, 1]"]),
+    (["problem.eligible=nan"], "problem.eligible", ["nan", "(0, 1]"]),
+    (["problem.eligible=0.5", "problem.eligible_per=item"], "problem.eligible_per", ["item", "list, slot"]),
+    (["problem.without_replacement=true"], "strategy", ["STGumbel", "with replacement"]),
+    (["problem=distinct"], "strategy", ["STGumbel", "with replacement"]),
+    (["problem=distinct", "strategy=st_gumbel_sequential", "problem.N=3"], "problem.S", ["4", "<= N (3)"]),
+    (
+        ["problem=distinct", "strategy=st_gumbel_sequential", "problem.eligible=0.5", "problem.eligible_per=slot"],
+        "problem.eligible_per",
+        ["slot", "must be list"],
+    ),
+    (["problem=sum_target", "strategy=exact", "problem.S=9"], "strategy.max_selections", ["4096", "134,217,728"]),
+    (["+trainer.callbacks=[]"], "trainer.callbacks", ["must be left out"]),
+    (["+trainer.plugins=null"], "trainer.plugins", ["must be left out"]),
     (["+trainer.max_steps=5"], "trainer.max_steps", ["use max_steps"]),
     (["+trainer.no_such=5"], "trainer.no_such", ["no argument"]),
     (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches", ["0", ">= 1"]),
@@ -134,7 +166,7 @@ def test_ctrl_c_is_exit_code_130(folder: Path, capsys: pytest.CaptureFixture[str
         raise KeyboardInterrupt
 
     assert main(interrupted, CONFIGS, ["logger=none"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted; the same command with resume=auto goes on\n"
     assert not list(folder.iterdir())
 
 

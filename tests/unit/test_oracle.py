@@ -57,7 +57,7 @@ def test_the_kind_depends_on_the_critic_and_on_the_number_of_choices() -> None:
 @every_critic
 def test_the_search_never_beats_brute_force_and_reports_the_loss_of_its_choice(critic: Critic) -> None:
     batch = lists()
-    found = selector.oracle._searched(critic, batch, S, restarts=8, sweeps=10)
+    found = selector.oracle._searched(critic, batch, S, restarts=8, sweeps=10, without_replacement=False)
     assert found.kind == "best-known"
     assert not found.exact
     assert not found.unique.any()
@@ -70,7 +70,7 @@ def test_the_search_never_beats_brute_force_and_reports_the_loss_of_its_choice(c
 
 def test_the_search_is_a_coordinatewise_optimum() -> None:
     batch, critic = lists(), CRITICS["sum_target"]
-    found = selector.oracle._searched(critic, batch, S, restarts=2, sweeps=20)
+    found = selector.oracle._searched(critic, batch, S, restarts=2, sweeps=20, without_replacement=False)
     for s, item in product(range(S), range(N)):
         other = found.index.clone()
         other[:, s] = item
@@ -78,7 +78,7 @@ def test_the_search_is_a_coordinatewise_optimum() -> None:
 
 
 def test_the_search_is_the_same_at_every_call() -> None:
-    a, b = (selector.oracle._searched(CRITICS["teacher"], lists(), S, 4, 5) for _ in range(2))
+    a, b = (selector.oracle._searched(CRITICS["teacher"], lists(), S, 4, 5, False) for _ in range(2))
     assert torch.equal(a.index, b.index)
     assert torch.equal(a.random_loss, b.random_loss)
 

@@ -54,7 +54,15 @@ def test_supervised_is_refused_where_the_oracle_is_not_exact() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("steps", 0), ("batch_size", 0), ("val_every", 0), ("held_out", 0), ("patience", 0), ("stop_at_regret", 0.0)],
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("val_every", 0),
+        ("held_out", 0),
+        ("patience", 0),
+        ("stop_at_regret", 0.0),
+        ("probe_every", 0),
+    ],
 )
 def test_values_out_of_range_are_refused_by_name(option: str, value: float) -> None:
     with pytest.raises(InvalidInput) as refused:
