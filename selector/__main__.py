@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 130 interrupted.
+        The exit code: 0 done, 1 not all runs could be sent, 2 bad input, 130 interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m selector", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -35,6 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     reporting.add_argument("folders", type=Path, nargs="+", help="run folders, or folders that hold some")
     reporting.add_argument("--out", type=Path, default=Path("outputs/report"), help="where to (default: %(default)s)")
     reporting.set_defaults(do=_report)
+    dashboard = commands.add_parser("dashboard", help="create the W&B workspace that compares strategies")
+    dashboard.add_argument("--entity", required=True, help="W&B user or team")
+    dashboard.add_argument("--project", required=True, help="W&B project, such as logger.project")
+    dashboard.add_argument("--problem", help="show only runs of this problem (default: all)")
+    dashboard.add_argument("--json", action="store_true", help="print the workspace instead; needs no network, no key")
+    dashboard.set_defaults(do=_dashboard)
+    syncing = commands.add_parser("sync", help="send runs to W&B that were logged offline")
+    syncing.add_argument("runs", type=Path, nargs="*", help="run folders, or folders that hold some (default: all)")
+    syncing.add_argument("--wandb", type=Path, default=Path("outputs/wandb"), help="W&B's files (default: %(default)s)")
+    syncing.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    syncing.set_defaults(do=_sync)
     arguments = parser.parse_args(argv)
     arguments.argv = sys.argv[1:] if argv is None else argv
     try:
@@ -93,6 +104,22 @@ def _report(arguments: argparse.Namespace) -> int:
     command = shlex.join(["python", "-m", "selector", *arguments.argv])
     report(arguments.folders, arguments.out, Console(), command)
     return 0
+
+
+def _dashboard(arguments: argparse.Namespace) -> int:
+    from selector.dashboard import save, spec, workspace
+
+    made = workspace(arguments.entity, arguments.project, arguments.problem)
+    print(spec(made) if arguments.json else f"dashboard  {save(made)}")
+    return 0
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from selector.sync import sync
+
+    return sync(arguments.runs, arguments.wandb, Console(), dry_run=arguments.dry_run)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Shape legend: R seeds trained side by side.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from selector.account import check_account
 from selector.errors import check_at_least, check_choice
 from selector.recording import Record
 
@@ -31,10 +33,11 @@ class SeedWandb(Logger):
         group: what dashboards group by: the strategy.
         job_type: W&B job type.
         tags: W&B tags.
-        max_runs: above this number of seeds one aggregated run (mean and std over seeds) is kept instead.
+        max_runs: above this number of seeds one aggregated run (mean and std over seeds) is kept instead. So it is
+            for more than one seed under the agent of a W&B sweep, which allows one run per process.
 
     Raises:
-        InvalidInput: for an unknown mode.
+        InvalidInput: for an unknown mode, and for "online" without a W&B account.
     """
 
     def __init__(
@@ -54,8 +57,11 @@ class SeedWandb(Logger):
         super().__init__()
         check_choice(["offline", "online", "disabled"], mode=mode)
         check_at_least(1, max_runs=max_runs)
+        if mode == "online":
+            check_account("mode", mode)
         self._name, self._seeds = name, tuple(seeds)
-        self._aggregated = len(self._seeds) > max_runs
+        # The agent of a W&B sweep gives every process one run id, whatever id is asked for here.
+        self._aggregated = len(self._seeds) > (1 if "WANDB_SWEEP_ID" in os.environ else max_runs)
         self._runs: list[WandbLogger] | None = None
         self._init: dict[str, Any] = {
             "project": project,
@@ -88,7 +94,7 @@ class SeedWandb(Logger):
             self._runs = []
             for suffix, extra in self._identities():
                 run = wandb.init(
-                    id=_readable(f"{self._name}-{suffix}"),
+                    id=readable_id(f"{self._name}-{suffix}"),
                     name=f"{self._name}-{suffix}",
                     config={**self._config, **extra},
                     resume="allow" if self._init["mode"] == "online" else None,
@@ -136,6 +142,6 @@ class SeedWandb(Logger):
         self._runs = None
 
 
-def _readable(name: str) -> str:
-    """A run id: W&B forbids some characters and ids above 128 of them."""
+def readable_id(name: str) -> str:
+    """The run id of a run's name: W&B forbids some characters, and ids above 128 of them."""
     return re.sub(r"[^\w.-]+", "-", name)[-128:]

@@ -3,13 +3,13 @@
 import pytest
 
 from selector.errors import InvalidInput
-from selector.logger import SeedWandb, _readable
+from selector.logger import SeedWandb, readable_id
 
 
 def test_run_ids_hold_only_what_wandb_allows() -> None:
-    assert _readable("st_gumbel-x y/z:1-seed0") == "st_gumbel-x-y-z-1-seed0"
-    assert _readable("a" * 300 + "-seed7").endswith("-seed7")
-    assert len(_readable("a" * 300)) == 128
+    assert readable_id("st_gumbel-x y/z:1-seed0") == "st_gumbel-x-y-z-1-seed0"
+    assert readable_id("a" * 300 + "-seed7").endswith("-seed7")
+    assert len(readable_id("a" * 300)) == 128
 
 
 def test_one_identity_per_seed_or_one_for_all() -> None:
