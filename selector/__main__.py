@@ -65,8 +65,8 @@ def _probe(arguments: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
-    from selector.laboratory import CONFIGS, run_probe
-    from selector.launch import explain
+    from selector.laboratory import run_probe
+    from selector.launch import CONFIGS, explain
     from selector.run import quiet_libraries
 
     quiet_libraries()
