@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 1 not all runs could be sent, 2 bad input, 130 interrupted.
+        The exit code: 0 done, 1 not all runs could be sent, 2 bad input, 3 training failed, 130 interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m selector", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -46,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     syncing.add_argument("--wandb", type=Path, default=Path("outputs/wandb"), help="W&B's files (default: %(default)s)")
     syncing.add_argument("--dry-run", action="store_true", help="only say what would be sent")
     syncing.set_defaults(do=_sync)
+    tuning = commands.add_parser("tune", help="search for hyper-parameters; run again to go on, twice for two workers")
+    tuning.add_argument("file", type=Path, help="a yaml as in sweeps/tune/")
+    tuning.add_argument("--trials", type=int, help="in all, over all times it is run (default: the file's n_trials)")
+    tuning.add_argument("--out", type=Path, help="the study's folder (default: outputs/tune/<name of the file>)")
+    tuning.set_defaults(do=_tune)
     arguments = parser.parse_args(argv)
     arguments.argv = sys.argv[1:] if argv is None else argv
     try:
@@ -76,8 +81,8 @@ def _probe(arguments: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
-    from selector.laboratory import CONFIGS, run_probe
-    from selector.launch import explain
+    from selector.laboratory import run_probe
+    from selector.launch import CONFIGS, explain
 
     try:
         run_probe(
@@ -120,6 +125,35 @@ def _sync(arguments: argparse.Namespace) -> int:
     from selector.sync import sync
 
     return sync(arguments.runs, arguments.wandb, Console(), dry_run=arguments.dry_run)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from rich.console import Console
+
+    from selector.errors import check_at_least
+    from selector.launch import CONFIGS, explain
+    from selector.tuning.question import read_question
+
+    try:
+        from selector.tuning.study import tune
+    except ModuleNotFoundError as error:
+        raise InvalidInput("tune", error.name, 'is not installed; pip install "selector[tune]"') from None
+    check_at_least(1, **{"--trials": arguments.trials})
+    question = read_question(arguments.file)
+    if arguments.trials is not None:
+        question = replace(question, n_trials=arguments.trials)
+    try:
+        return tune(question, arguments.out or Path("outputs/tune") / arguments.file.stem, Console())
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ there is one list of options, the constructor's. Importing this module does not 
 
 import difflib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -291,11 +291,27 @@ def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
         raise InvalidInput(key, content, f"must name a {base.__name__} as {key}._target_")
     options = {str(name): value for name, value in content.items()}
     target = resolve(options.pop("_target_"), f"{key}._target_", base)
+    return construct(target, options, key, **given)
+
+
+def construct(target: type[T], options: Mapping[str, Any], key: str, **given: Any) -> T:
+    """Call a constructor with options that a user wrote.
+
+    Args:
+        target: the class.
+        options: what stands in the yaml.
+        key: where it stands, for messages; "" is the top of a file.
+        given: arguments that come from elsewhere (N, S, D, seeds …); passed where the constructor has them.
+
+    Raises:
+        InvalidInput: for options that do not exist, are missing, or have the wrong type or value.
+    """
+    prefix = f"{key}." if key else ""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nn.Module's own
     parameters = {n: p for n, p in inspect.signature(target).parameters.items() if p.kind not in variadic}
     hints = get_type_hints(target.__init__)
     for name, value in options.items():
-        where = f"{key}.{name}"
+        where = f"{prefix}{name}"
         if name in given:
             raise InvalidInput(where, value, "is set elsewhere: " + ("problem." if name in "NSD" else "") + name)
         if name not in parameters:
@@ -305,7 +321,7 @@ def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
             raise InvalidInput(where, value, f"must be {type_name(hints[name])}")
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options and n not in given]
     if missing:
-        raise InvalidInput(f"{key}.{missing[0]}", None, f"{target.__name__} needs it")
+        raise InvalidInput(f"{prefix}{missing[0]}", None, f"{target.__name__} needs it")
     with under(key):
         return target(**options, **{name: value for name, value in given.items() if name in parameters})
 
@@ -316,7 +332,7 @@ def under(key: str) -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        raise error.under(key) from None
+        raise (error.under(key) if key else error) from None
 
 
 def resolve(path: str, key: str, base: type[T]) -> type[T]:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from hydra import initialize_config_dir
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +15,8 @@ from selector.batch import Batch
 from selector.config import Experiment, build_experiment, load_run
 from selector.errors import check_at_least
 from selector.gradients import GradientQuality, probe
-from selector.launch import jobs
+from selector.launch import CONFIGS, compose_job, jobs
 from selector.noise import SeedNoise
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,7 @@ def run_probe(
     rows = []
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         for job in jobs(given):
-            cfg = compose("train", overrides=job, return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
+            cfg = compose_job(job)
             experiment = build_experiment(cfg)
             batch, logits = _at_trained(experiment, state, lists) if state else _at_random(experiment, lists, logit_std)
             schedule = {experiment.tau(0), experiment.tau(cfg.max_steps)}

@@ -24,6 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from selector import sweep
 from selector.errors import InvalidInput
 
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
 # What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
 MAY_CHANGE = ("name", "resume", "max_steps", "stop_at_regret", "patience", "logger", "accelerator", "trainer")
 
@@ -112,11 +114,7 @@ def check_job(overrides: list[str], number: int | None) -> Path:
     Raises:
         InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
     """
-    cfg = compose("train", overrides=overrides, return_hydra_config=True)
-    if number is not None:
-        with read_write(cfg.hydra), open_dict(cfg.hydra):
-            cfg.hydra.job.num = number
-    HydraConfig.instance().set_config(cfg)
+    cfg = compose_job(overrides, number)
     folder = Path(cfg.hydra.run.dir) if number is None else Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
     check_folder(cfg, folder)
     from selector.config import build_experiment, build_logger, check_trainer
@@ -125,6 +123,26 @@ def check_job(overrides: list[str], number: int | None) -> Path:
     check_trainer(experiment.trainer)
     build_logger(cfg, experiment.network.seeds)
     return folder
+
+
+def compose_job(overrides: Sequence[str], number: int | None = None) -> DictConfig:
+    """The configuration of one job, as ``python train.py <overrides>`` gets it.
+
+    It becomes the one that ``${hydra:…}`` reads. Hydra must have been initialised with the folder of train.yaml.
+
+    Args:
+        overrides: the job's overrides.
+        number: its number in a multirun; None for a single run.
+
+    Raises:
+        HydraException, OmegaConfBaseException: what is wrong with it.
+    """
+    cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+    if number is not None:
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.job.num = number
+    HydraConfig.instance().set_config(cfg)
+    return cfg
 
 
 def check_folder(cfg: DictConfig, folder: Path) -> None:

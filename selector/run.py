@@ -48,32 +48,17 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         print_result(result, cfg.name, console)
         return result
 
-    if cfg.accelerator.tf32:
-        torch.set_float32_matmul_precision("high")
     seeds = experiment.network.seeds
     logger = build_logger(cfg, seeds)
     console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False, soft_wrap=True)
     try:
-        _, result = fit(
-            experiment.problem,
-            experiment.network,
-            experiment.strategy,
-            experiment.tau,
-            steps=cfg.max_steps,
-            batch_size=cfg.batch_size,
-            optimizer=experiment.optimizer,
-            val_every=cfg.val_every,
-            held_out=cfg.held_out,
-            entropy=experiment.entropy,
-            probe_every=cfg.probe.every,
-            stop_at_regret=cfg.stop_at_regret,
-            patience=cfg.patience,
+        result = train(
+            cfg,
+            experiment,
             folder=folder,
             resume=resuming,
             loggers=[logger] if logger is not None else [],
             console=console,
-            compile_network=cfg.accelerator.compile,
-            trainer=experiment.trainer,
         )
     finally:
         if isinstance(logger, SeedWandb):
@@ -82,6 +67,37 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
     write_json(folder / RESULT, result_content(cfg, result, time.perf_counter() - began))
     print_result(result, cfg.name, console)
     print_paths(folder, logger is not None and cfg.logger.mode != "disabled", cfg, console)
+    return result
+
+
+def train(cfg: DictConfig, experiment: Experiment, **options: Any) -> Result:
+    """Train what ``cfg`` describes.
+
+    Args:
+        cfg: a composed configuration.
+        experiment: what was built from it.
+        options: further arguments of :func:`selector.training.fit`: where results go, callbacks.
+    """
+    if cfg.accelerator.tf32:
+        torch.set_float32_matmul_precision("high")
+    _, result = fit(
+        experiment.problem,
+        experiment.network,
+        experiment.strategy,
+        experiment.tau,
+        steps=cfg.max_steps,
+        batch_size=cfg.batch_size,
+        optimizer=experiment.optimizer,
+        val_every=cfg.val_every,
+        held_out=cfg.held_out,
+        entropy=experiment.entropy,
+        probe_every=cfg.probe.every,
+        stop_at_regret=cfg.stop_at_regret,
+        patience=cfg.patience,
+        compile_network=cfg.accelerator.compile,
+        trainer=experiment.trainer,
+        **options,
+    )
     return result
 
 

@@ -92,6 +92,15 @@ def test_the_jobs_of_every_sweep_build(question: str | None) -> None:
             build_experiment(cfg)
 
 
+def test_what_an_experiment_or_a_sweep_sets_holds_and_the_command_line_wins() -> None:
+    root = f"hydra.searchpath=['file://{ROOT}']"
+    cfg = compose("experiment=polynomial")
+    assert (cfg.max_steps, cfg.batch_size, cfg.optimizer.lr) == (8000, 64, 0.001)
+    cfg = compose("sweeps=seed_question", root)
+    assert (cfg.seeds, cfg.hydra.sweep.dir) == (10, "outputs/seed_question")
+    assert compose("sweeps=seed_question", "seeds=2", root).seeds == 2
+
+
 def test_a_strategy_brings_its_own_temperature_and_the_command_line_wins() -> None:
     assert compose("strategy=st_argmax").tau.value == 0.6
     assert compose("strategy=st_gumbel").tau._target_.endswith("Exponential")

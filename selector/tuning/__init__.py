@@ -1,0 +1,1 @@
+"""Searching for hyper-parameters: ``python -m selector tune <yaml>``."""
