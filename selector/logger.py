@@ -97,7 +97,7 @@ class SeedWandb(Logger):
                     id=readable_id(f"{self._name}-{suffix}"),
                     name=f"{self._name}-{suffix}",
                     config={**self._config, **extra},
-                    resume="allow" if self._init["mode"] == "online" else None,
+                    resume="allow",  # offline as well: else sending a resumed run would overwrite its beginning
                     reinit="create_new",  # else all seeds of a process would share one run
                     settings=settings,
                     **self._init,

@@ -87,7 +87,7 @@ def assert_same_numbers(ours: WandbRun, folder: Path, seed: int) -> None:
         for record in history.records
     ]
     assert ours.history == expected
-    assert [row["samples"] for row in ours.history] == [0, 160, 320]
+    assert [row["samples"] for row in ours.history] == list(range(0, 160 * len(expected), 160))
     final = json.loads((folder / "result.json").read_text())["final"]["per_seed"][r]
     assert final.pop("seed") == seed
     assert {k.removeprefix("final/"): v for k, v in ours.final.items() if k.startswith("final/")} == final
@@ -153,6 +153,26 @@ def test_offline_nothing_is_sent_before_sync_and_then_the_same_numbers(
     assert command(["sync", "outputs/many"]) == 0  # nothing is left
     assert len(server.requests) == asked
     assert capfd.readouterr().out == "1 of 1 were sent before.\n"
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_resumed_run_goes_on_where_it_was(
+    mode: str,
+    server: WandbServer,
+    clean: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, *SHORT, f"logger.mode={mode}", "name=long") == 0
+    capfd.readouterr()
+    assert run(monkeypatch, "resume=outputs/long", "max_steps=40") == 0
+    assert "wandb" not in capfd.readouterr().err
+    if mode == "offline":
+        assert command(["sync", "outputs/long"]) == 0
+        assert "2 of 2 runs sent." in capfd.readouterr().out
+    assert list(server.runs) == ["long-seed0"]
+    assert len(server.runs["long-seed0"].history) == 5
+    assert_same_numbers(server.runs["long-seed0"], clean / "outputs/long", 0)
 
 
 def test_a_run_that_the_server_refuses_is_reported_and_can_be_sent_again(
