@@ -56,7 +56,7 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         sweep.begin(len(folders))
         application()
     except KeyboardInterrupt:
-        print("interrupted; the same command with resume=auto goes on", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     except (InvalidInput, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -60,6 +60,10 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             loggers=[logger] if logger is not None else [],
             console=console,
         )
+    except KeyboardInterrupt:
+        if (folder / "checkpoints" / LAST).exists():
+            console.print(f"Go on with: python train.py resume={folder}", highlight=False, soft_wrap=True)
+        raise
     finally:
         if isinstance(logger, SeedWandb):
             logger.close()
