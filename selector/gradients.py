@@ -9,6 +9,7 @@ a few of its standard errors of zero for an unbiased estimator. Lists are averag
 Shape legend: R seeds trained side by side · K draws · L lists · S slots · N items.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -171,7 +172,7 @@ def compare(estimate: Moments, reference: Reference) -> GradientQuality:
 
 def _spread(moments: Moments) -> Tensor:
     """``[R, L]``: the noise, for pairs of different draws, of which there are K·(K − 1) instead of K²."""
-    return moments.noise * float(moments.draws / max(1, moments.draws - 1)) ** 0.5
+    return moments.noise * math.sqrt(moments.draws / max(1, moments.draws - 1))
 
 
 def check_probe(problem: Problem) -> None:
