@@ -29,6 +29,7 @@ def train(cfg: DictConfig) -> None:
     folder = Path(hydra_config.runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())  # shorter to read, and to paste
+    sweep.start(folder)
     if hydra_config.mode is not RunMode.MULTIRUN:
         run(cfg, folder, Console())
         return

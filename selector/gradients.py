@@ -9,6 +9,7 @@ a few of its standard errors of zero for an unbiased estimator. Lists are averag
 Shape legend: R seeds trained side by side · K draws · L lists · S slots · N items.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -63,8 +64,8 @@ class GradientQuality:
 
     Attributes:
         bias: ``[R]``, the root of the noise-corrected squared bias, with its sign: an unbiased estimator is around 0.
-        z: ``[R]``, the squared bias in units of its standard error over lists (and of float32's rounding, which is all
-            that exact estimators show); beyond about 3 it is not noise.
+        z: ``[R]``, the squared bias in units of the standard error that it would have without any bias on these lists
+            (at least float32's rounding, which is all that exact estimators show); beyond about 3 it is not noise.
         std: ``[R]``, root of the variance of a single draw.
         cosine: ``[R]``, between the mean gradient and the reference, noise-corrected (may slightly exceed 1).
     """
@@ -154,9 +155,11 @@ def compare(estimate: Moments, reference: Reference) -> GradientQuality:
     size = (r.mean.square().sum((-1, -2)) - r.noise).mean(-1)  # [R], squared norm of the true gradient
     excess = (estimate.mean - r.mean).square().sum((-1, -2)) - estimate.noise - r.noise  # [R, L], unbiased for bias²
     squared = excess.mean(-1)
-    # Lists are independent; their spread holds the sampling noise of both means.
-    error = excess.std(-1) / excess.shape[-1] ** 0.5 if excess.shape[-1] > 1 else torch.full_like(squared, torch.nan)
-    error = (error.square() + (_ROUNDING**2 * size).square()).sqrt()
+    # Without bias a list's excess is a mean of products of independent draws, with variance 2·tr(Σ²) for Σ the
+    # covariance of the difference of both means; tr(Σ²) <= tr(Σ)² errs on the side of noise. Not the spread over lists:
+    # that holds the bias itself where it differs between lists, and would hide a large one.
+    variance = 2 * (_spread(estimate) + _spread(r)).square().mean(-1) / excess.shape[-1]
+    error = (variance + (_ROUNDING**2 * size).square()).sqrt()
     product = (estimate.mean * r.mean).sum((-1, -2)).mean(-1)
     length = (estimate.mean.square().sum((-1, -2)) - estimate.noise).mean(-1)
     return GradientQuality(
@@ -165,6 +168,11 @@ def compare(estimate: Moments, reference: Reference) -> GradientQuality:
         std=(estimate.variance.mean(-1) / size).sqrt(),
         cosine=product / (length.clamp(min=0) * size).sqrt(),
     )
+
+
+def _spread(moments: Moments) -> Tensor:
+    """``[R, L]``: the noise, for pairs of different draws, of which there are K·(K − 1) instead of K²."""
+    return moments.noise * math.sqrt(moments.draws / max(1, moments.draws - 1))
 
 
 def check_probe(problem: Problem) -> None:

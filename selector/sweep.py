@@ -36,6 +36,11 @@ def progress(number: int) -> str:
     return line + (f", {_sweep.failed} failed" if _sweep.failed else "")
 
 
+def start(folder: Path) -> None:
+    """Forget the failure of an earlier attempt in the same run folder."""
+    (folder / FAILED).unlink(missing_ok=True)
+
+
 def fail(folder: Path, error: Exception) -> None:
     """Keep why a job failed in its run folder, so that the other jobs go on and none is lost in silence."""
     _sweep.failed += 1

@@ -46,8 +46,8 @@ class Fixed(Items):
 
     Args:
         values: the N items, each a list of D features.
-        N: how many there must be; None: whatever is asked for first.
-        D: how many features an item must have; None: whatever is asked for first.
+        N: items that the problem wants; None: known when lists are drawn.
+        D: features that the problem wants; None: known when lists are drawn.
 
     Raises:
         InvalidInput: when the items differ in length, a feature is not finite, or there are not N items of D features.

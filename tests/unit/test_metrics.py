@@ -1,14 +1,21 @@
 """Evaluation against a slow count in plain Python."""
 
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import selector.metrics
+from selector.batch import Batch
 from selector.critics import TargetValue
 from selector.items import Integers, Uniform
-from selector.metrics import HeldOut, evaluate
+from selector.metrics import HeldOut, entropy, evaluate
 from selector.networks import Network
+from selector.noise import Noise
 from selector.problems import Problem
 
 N, S, V = 4, 2, 12
@@ -88,3 +95,66 @@ def test_evaluation_is_noise_free_and_restores_the_training_mode() -> None:
     evaluate(network, made, held_out, tau=1.0)
     assert network.training
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("per", "distinct"), [("list", False), ("slot", False), ("list", True)])
+def test_masked_items_are_never_chosen_and_spread_and_entropy_are_over_the_allowed(per: str, distinct: bool) -> None:
+    options: dict[str, Any] = {"eligible": 0.4, "eligible_per": per, "without_replacement": distinct}
+    made = Problem(Uniform(0.0, 10.0), TargetValue(5.0), N=N, S=S, **options)
+    held_out = HeldOut.draw(made, V)
+    mask = held_out.batch.mask
+    assert mask is not None
+    network = Fixed()
+    measured = evaluate(network, made, held_out, tau=1.0)
+    chosen = mask.expand(2, V, S, N).gather(-1, measured.index.unsqueeze(-1))
+    assert chosen.all()
+    if distinct:
+        assert (measured.index[..., 0] != measured.index[..., 1]).all()
+    logits = network(held_out.batch.expand(2).items).detach()
+    for r in range(2):
+        spreads, entropies, expected = [], [], []
+        for v in range(V):
+            total = 0.0
+            for s, row in enumerate(mask[v].expand(S, N).tolist()):
+                kept = [float(logits[r, v, s, i]) for i in range(N) if row[i]]
+                prices = [(float(held_out.batch.items[v, i]) - 5) ** 2 for i in range(N) if row[i]]
+                mean = sum(kept) / len(kept)
+                spreads.append((sum((x - mean) ** 2 for x in kept) / len(kept)) ** 0.5)
+                weights = [math.exp(x) for x in kept]
+                p = [w / sum(weights) for w in weights]
+                entropies.append(-sum(q * math.log(q) for q in p))
+                total += sum(q * price for q, price in zip(p, prices, strict=True))
+            expected.append(total)
+        metrics = {key: float(value[r]) for key, value in measured.metrics.items()}
+        assert metrics["logit_std"] == pytest.approx(fmean(spreads), rel=1e-4)
+        assert metrics["entropy"] == pytest.approx(fmean(entropies), rel=1e-4)
+        assert metrics["expected_loss"] == pytest.approx(fmean(expected), rel=1e-4)
+        assert metrics["soft_loss"] == pytest.approx(metrics["hard_loss"] + metrics["gap"], rel=1e-6)
+        assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_a_mask_that_leaves_a_slot_nothing_is_refused_when_held_out_lists_are_drawn() -> None:
+    class Impossible(Uniform):
+        def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+            items = super().sample(shape, noise).items
+            return Batch(items, torch.zeros(*shape[:-2], 1, shape[-2], dtype=torch.bool))
+
+    with pytest.raises(ValueError, match=r"no item at all for every slot of list \[0\]"):
+        HeldOut.draw(problem(Impossible()), V)
+
+
+def test_the_entropy_is_the_formula_and_its_gradient_finite_at_masked_logits() -> None:
+    logits = Noise(0, "logits").normal([5, 3, 4], dtype=torch.float64)
+    logits[0, 0, 0] = logits[1, :, 2:] = -torch.inf
+    logits[2, 1, 1:] = -torch.inf  # one item is left: entropy 0
+    leaf = logits.requires_grad_()
+    value = entropy(leaf)
+    assert value.shape == (5, 3)
+    p = leaf.detach().softmax(-1)
+    expected = -torch.special.xlogy(p, p).sum(-1)
+    torch.testing.assert_close(value.detach(), expected, rtol=1e-12, atol=1e-12)
+    assert float(value.detach()[2, 1]) == 0
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
+    # dH/dl_i = −p_i·(log p_i + H)
+    torch.testing.assert_close(grad, -(torch.special.xlogy(p, p) + p * expected.unsqueeze(-1)), rtol=1e-9, atol=1e-12)
+    assert not grad[leaf.isneginf()].any()
