@@ -4,6 +4,7 @@ Shape legend: R seeds trained side by side.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,7 @@ def _check_override(text: str, file: _File) -> None:
         parsed = OverridesParser.create().parse_override(text)
     except HydraException:
         raise InvalidInput("overrides", text, "must be key=value") from None
-    key = str(parsed.key_or_group).split(".")[0]
+    key = re.split(r"[./@]", str(parsed.key_or_group))[0]
     if key == "seeds":
         raise InvalidInput("overrides", text, f"the number of seeds has a key of its own, and it is {file.seeds}")
     if key in _NOT_FIXED:

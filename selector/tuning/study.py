@@ -236,7 +236,8 @@ class Search:
     # ---- what is printed --------------------------------------------------------------------------------------------
 
     def _headline(self) -> None:
-        q, done = self.question, _count(self._study.get_trials(deepcopy=False))
+        q, trials = self.question, self._study.get_trials(deepcopy=False)
+        done = sum(t.state.is_finished() and t.number not in _retried(trials) for t in trials)
         self._say(f"{self.folder.name}: {len(q.space.keys)} keys, {q.seeds} seeds side by side, {q.objective}")
         if done:
             self._say(f"going on with {done} of {q.n_trials} trials")
@@ -291,8 +292,8 @@ def _open(question: Question, folder: Path) -> optuna.Study:
             study.set_metric_names([question.objective.metric])
     for key in ours:
         if theirs is not None and theirs[key] != ours[key]:
-            advice = "another --out begins a new one"
-            raise InvalidInput(key, ours[key], f"the study in {folder} was begun with {theirs[key]}; {advice}")
+            allowed = f"the study in {folder} was begun with another, and its trials do not compare; see --out"
+            raise InvalidInput(key, "(changed)", allowed)
     return study
 
 

@@ -1,16 +1,14 @@
 """Every yaml composes and builds, and offers exactly the options that its constructor has."""
 
 import inspect
-from itertools import islice
+import re
 from typing import Any
 
 import pytest
-from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 
 from selector.config import build_experiment, build_logger, resolve
-from selector.launch import jobs
+from selector.launch import compose_job, jobs
 from tests.support import CONFIGS, ROOT, compose, names
 
 # What each group's target gets from elsewhere, and so must not offer.
@@ -78,18 +76,28 @@ def test_every_file_says_what_it_is(group: str) -> None:
         assert first.startswith("#") or group == "optimizer", f"{group}/{name}.yaml has no comment in front"
 
 
-@pytest.mark.parametrize("question", sorted(p.stem for p in (ROOT / "sweeps").glob("*.yaml")) or [None])
-def test_the_jobs_of_every_sweep_build(question: str | None) -> None:
-    """The first jobs of every file in sweeps/, as ``python train.py -m sweeps=<question>`` would run them."""
-    if question is None:
-        assert not (ROOT / "sweeps").exists()
-        return
+@pytest.mark.parametrize("question", sorted(p.stem for p in (ROOT / "sweeps").glob("*.yaml")))
+def test_the_jobs_of_every_sweep_build(question: str) -> None:
+    """As ``python train.py -m sweeps=<question>`` would run them, each in a folder of its own."""
     overrides = [f"sweeps={question}", f"hydra.searchpath=['file://{ROOT}']"]
+    folders = []
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
-        for job in islice(jobs(overrides), 40):
-            cfg = hydra_compose("train", overrides=job, return_hydra_config=True)
-            HydraConfig.instance().set_config(cfg)
+        for number, job in enumerate(jobs(overrides)):
+            cfg = compose_job(job, number)
             build_experiment(cfg)
+            assert cfg.hydra.sweep.dir == f"outputs/{question}"
+            folders.append(cfg.hydra.sweep.subdir)
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("question", sorted(p.stem for p in (ROOT / "sweeps").glob("*.yaml")))
+def test_every_sweep_says_what_it_answers_and_costs(question: str) -> None:
+    package, asked, command, *rest = (ROOT / "sweeps" / f"{question}.yaml").read_text().splitlines()
+    assert package == "# @package _global_"
+    assert asked.endswith("?")
+    assert command == f"# python train.py -m sweeps={question}"
+    head = rest[: next(i for i, line in enumerate(rest) if not line.startswith("#"))]
+    assert re.search(r"about \d+ minutes", " ".join(head))
 
 
 def test_what_an_experiment_or_a_sweep_sets_holds_and_the_command_line_wins() -> None:

@@ -149,6 +149,7 @@ def test_hydra_reads_the_value_that_was_meant(value: Any) -> None:
         ("seeds: 2", "seeds: 2\npruner: {name: asha}", "pruner.warmup"),
         ("overrides: [", "overrides: [seeds=3, ", "overrides"),
         ("overrides: [", "overrides: [name=mine, ", "overrides"),
+        ("overrides: [", "overrides: [hydra/launcher=basic, ", "overrides"),
         ("overrides: [", 'overrides: ["strategy=gst,softmax", ', "overrides"),
         ("overrides: [", "overrides: [strategy, ", "overrides"),
         ("overrides: [", "overrides: [7, ", "overrides"),
@@ -401,7 +402,7 @@ def test_the_trial_of_a_killed_worker_is_tried_again_by_another_and_only_once(
 ) -> None:
     """Two workers on one study; the first is killed in its trial while the second waits for it."""
     out = tmp_path / "out"
-    with worker(file, out) as first, worker_killed_later(first, out):
+    with Worker(file, out) as first, KilledLater(first, out):
         assert main(["tune", str(file), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "waiting for trial 0 of other workers" in said
@@ -433,7 +434,7 @@ def die_in_a_trial(question: Question, out: Path) -> None:
     search._claims._held[trial.number].close()
 
 
-class worker:
+class Worker:
     """A process that sits in its first trial."""
 
     def __init__(self, file: Path, out: Path) -> None:
@@ -443,7 +444,7 @@ class worker:
         )
         self._claim = out / "running" / "0.lock"
 
-    def __enter__(self) -> "worker":
+    def __enter__(self) -> "Worker":
         deadline = time.monotonic() + 120
         while not self._claim.exists():
             assert self._process.poll() is None, "the worker ended"
@@ -459,14 +460,14 @@ class worker:
         self.kill()
 
 
-class worker_killed_later:
+class KilledLater:
     """Kills a worker as soon as two further trials are done."""
 
-    def __init__(self, first: worker, out: Path) -> None:
+    def __init__(self, first: Worker, out: Path) -> None:
         self._thread = threading.Thread(target=self._kill, args=(first, out))
 
     @staticmethod
-    def _kill(first: worker, out: Path) -> None:
+    def _kill(first: Worker, out: Path) -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if (out / "trials.csv").exists() and sum(row["state"] == "COMPLETE" for row in rows(out)) == 2:
