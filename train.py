@@ -3,6 +3,7 @@
 Every option of configs/ can be given as key=value; `python train.py --help` lists them.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from omegaconf import DictConfig
 
 import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
 from selector import sweep
+from selector.errors import InvalidInput
+from selector.files import sole_process
 from selector.launch import main
+from selector.processes import is_lead
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
@@ -29,16 +33,24 @@ def train(cfg: DictConfig) -> None:
     folder = Path(hydra_config.runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())  # shorter to read, and to paste
-    sweep.start(folder)
-    if hydra_config.mode is not RunMode.MULTIRUN:
-        run(cfg, folder, Console())
+    if not is_lead():
+        run(cfg, folder, Console(quiet=True))
         return
-    cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
-    Console().rule(sweep.progress(hydra_config.job.num))
+    if hydra_config.mode is RunMode.MULTIRUN:
+        cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
+        Console().rule(sweep.progress(hydra_config.job.num))
     try:
-        run(cfg, folder, Console())
-    except Exception as error:  # one job's failure must not end the others
-        sweep.fail(folder, error)
+        with sole_process(folder):
+            sweep.start(folder)
+            run(cfg, folder, Console())
+    except InvalidInput:
+        if hydra_config.mode is not RunMode.MULTIRUN:
+            raise
+        sweep.fail(folder)
+    except Exception:  # one job's failure must not end the others
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        sweep.fail(folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Checkpoints that hold all a bit-identical continuation needs, and are whole or absent."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Checkpoints(pl.Callback):
         assert pl_module.evaluation is not None
         if not pl_module.evaluation.metrics:  # Lightning ends the epoch of a loaded checkpoint once more
             return
-        regret = float(pl_module.evaluation.metrics["regret"].mean())
+        regret = float(pl_module.evaluation.metrics["regret"].nanmean())
         improved = self.best is None or regret < self.best
         if improved:
             self.best, self.best_step = regret, trainer.global_step
@@ -54,7 +55,10 @@ class Checkpoints(pl.Callback):
             # A second name for the same bytes: `last` is replaced by renaming, so `best` keeps them.
             temporary = self.folder / f".{BEST}.{os.getpid()}.tmp"
             temporary.unlink(missing_ok=True)
-            os.link(self.folder / LAST, temporary)
+            try:
+                os.link(self.folder / LAST, temporary)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(self.folder / LAST, temporary)
             temporary.replace(self.folder / BEST)
 
     def state_dict(self) -> dict[str, Any]:

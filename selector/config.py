@@ -241,6 +241,9 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         if not fits(value, hints.get(name, Any)):
             raise InvalidInput(f"trainer.{name}", value, f"must be {type_name(hints[name])}")
     check_at_least(1, **{"trainer.accumulate_grad_batches": given.get("accumulate_grad_batches")})
+    if asked.precision.startswith("16") and cfg.optimizer.get("clip") is not None:
+        # Fused optimizers undo the loss scale themselves, after clipping has seen the scaled gradients.
+        raise InvalidInput("optimizer.clip", cfg.optimizer.clip, "must be null at 16-bit precision; bf16-mixed clips")
     return {
         "accelerator": asked.accelerator,
         "devices": asked.devices,

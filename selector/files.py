@@ -1,11 +1,15 @@
 """Files that are either the old ones or the new ones, never half of each."""
 
+import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from selector.errors import InvalidInput
 
 
 @contextmanager
@@ -22,7 +26,33 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def sole_process(folder: Path) -> Iterator[None]:
+    """Keep every other process out of ``folder`` for as long as the block runs; the lock dies with its process.
+
+    Raises:
+        InvalidInput: when another process is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidInput("name", folder, "another process is running in this folder") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` as JSON, atomically."""
+    """Write ``content`` as JSON, atomically. Numbers that are not finite become null: JSON has no NaN."""
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,6 +24,8 @@ from selector.strategies import RLOO, Exact, LocalExpectation, Strategy
 
 # Numbers (K·R·L·Q·max(S·N, S·D)) that one chunk of draws may hold: 64 MiB of float32.
 _CHUNK = 2**24
+# The same for two draws of local expectation, beyond which it is no candidate for the reference: 1 GiB.
+_TOO_LARGE = 2**28
 # Rounding of a float32 gradient, relative to its norm: exact estimators computed in two ways differ by less.
 _ROUNDING = 1e-6
 
@@ -124,7 +126,7 @@ def find_reference(
     """An unbiased gradient at these logits.
 
     Enumeration where N^S allows it. Elsewhere two unbiased estimators, local expectation and leave-one-out REINFORCE,
-    are tried on a few draws, and the one with the smaller product of measured cost and variance does the rest.
+    are tried on a few draws, and the one with the smaller product of critic calls and measured variance does the rest.
 
     Args:
         problem: whose critic judges.
@@ -139,11 +141,15 @@ def find_reference(
         exact = Exact(max_selections=max_exact)
         return Reference(draw_gradients(exact, problem, batch, logits, 1.0, noise, 1), "exact")
     candidates: dict[str, Strategy] = {"local_expectation": LocalExpectation(), "rloo": RLOO(K=16)}
+    calls = {"local_expectation": 1 + S * N, "rloo": 16}
+    if 2 * calls["local_expectation"] * logits[..., 0].numel() * max(N, problem.D) > _TOO_LARGE:
+        del candidates["local_expectation"]
     pilots = {
         name: draw_gradients(strategy, problem, batch, logits, 1.0, noise, min(draws, 16))
         for name, strategy in candidates.items()
     }
-    best = min(pilots, key=lambda name: pilots[name].seconds * float(pilots[name].variance.mean()))
+    # Cost in critic calls, not in seconds: which reference is taken must not depend on how busy the machine is.
+    best = min(pilots, key=lambda name: calls[name] * float(pilots[name].variance.mean()))
     if float(pilots[best].noise.mean()) <= 1e-12 * float(pilots[best].mean.square().sum((-1, -2)).mean()):
         return Reference(pilots[best], best)  # a separable critic: local expectation has no variance at all
     return Reference(draw_gradients(candidates[best], problem, batch, logits, 1.0, noise, draws), best)

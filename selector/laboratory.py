@@ -14,7 +14,7 @@ from torch import Tensor
 from selector.batch import Batch
 from selector.config import Experiment, build_experiment, load_run
 from selector.errors import check_at_least
-from selector.gradients import GradientQuality, probe
+from selector.gradients import GradientQuality, draw_gradients, probe
 from selector.launch import CONFIGS, compose_job, jobs
 from selector.noise import SeedNoise
 
@@ -73,6 +73,8 @@ def run_probe(
             schedule = {experiment.tau(0), experiment.tau(cfg.max_steps)}
             for tau in taus or sorted(schedule, reverse=True):
                 noise = SeedNoise(experiment.network.seeds, "probe")
+                if state is None:  # a baseline that has seen nothing would look worse than it is
+                    draw_gradients(experiment.strategy.train(), experiment.problem, batch, logits, tau, noise, 2)
                 quality, kind = probe(experiment.strategy, experiment.problem, batch, logits, tau, noise, draws)
                 rows.append(Row(_label(cfg, job), tau, quality, kind))
     title = f"{lists} lists of {cfg.hydra.runtime.choices.problem}, {draws} gradients each"
@@ -109,6 +111,9 @@ def _at_trained(experiment: Experiment, state: dict[str, dict[str, Tensor]], lis
     weights = {k.removeprefix("network."): v for k, v in state["state_dict"].items() if k.startswith("network.")}
     network = experiment.network
     network.load_state_dict(weights)
+    learned = {k.removeprefix("strategy."): v for k, v in state["state_dict"].items() if k.startswith("strategy.")}
+    if learned.keys() == experiment.strategy.state_dict().keys():  # the run's own strategy, with what it learned
+        experiment.strategy.load_state_dict(learned)
     batch = experiment.problem.sample((len(network.seeds), lists), SeedNoise(network.seeds, "probed"))
     return batch, batch.masked(network(batch.items))
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selector import sweep
 from selector.errors import InvalidInput
+from selector.processes import is_lead
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
+NAME = r"[\w.+=,-]+(/[\w.+=,-]+)*"
 # What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
 MAY_CHANGE = ("name", "resume", "max_steps", "stop_at_regret", "patience", "logger", "accelerator", "trainer")
 
@@ -41,6 +44,9 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
     Returns:
         The exit code: 0 done, 2 bad input, 3 training failed, 130 interrupted.
     """
+    if not is_lead():  # started by Lightning beside a process that has checked everything
+        application()
+        return 0
     arguments = get_args_parser().parse_args(list(argv))
     only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     folders: list[Path] = []
@@ -52,7 +58,16 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         if not only_shows:
             with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
                 asked = jobs(overrides) if arguments.multirun else [overrides]
-                folders = [check_job(job, n if arguments.multirun else None) for n, job in enumerate(asked)]
+                checked = [check_job(job, n if arguments.multirun else None) for n, job in enumerate(asked)]
+            # What was checked is what runs: a name with the time in it must not change in between.
+            if arguments.multirun:
+                sys.argv.append(f"hydra.sweep.dir='{checked[0].hydra.sweep.dir}'")
+                folders = [Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir for cfg in checked]
+            else:
+                folders = [Path(checked[0].hydra.run.dir)]
+                if not any(o.startswith(("name=", "hydra.run.dir=")) for o in overrides):
+                    folders = [claim(folders[0])]
+                    sys.argv.append(f"name={folders[0].name}")
         sweep.begin(len(folders))
         application()
     except KeyboardInterrupt:
@@ -63,7 +78,20 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
             raise
         print(f"error: {explain(error, config_dir)}", file=sys.stderr)
         return 2
-    return sweep.end(folders) if arguments.multirun and not only_shows else 0
+    if arguments.multirun and not only_shows:
+        return sweep.end(folders)
+    return 3 if any((folder / sweep.FAILED).exists() for folder in folders) else 0
+
+
+def claim(folder: Path) -> Path:
+    """Make a new folder, with a number behind its name if another run took the same one in the same second."""
+    for name in chain([folder.name], (f"{folder.name}-{n}" for n in count(2))):
+        try:
+            folder.with_name(name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder.with_name(name)
+    raise AssertionError("count() does not end")
 
 
 def continue_run(overrides: Sequence[str]) -> list[str]:
@@ -84,7 +112,8 @@ def continue_run(overrides: Sequence[str]) -> list[str]:
     started_with = [str(o) for o in OmegaConf.load(stored) if not re.match(r"(resume|name)=", str(o))]
     new = [o for o in overrides if not o.startswith("resume=")]
     # The later of two overrides of one key wins, so that `resume=<folder> max_steps=9000` trains longer.
-    return [*started_with, f"name={folder.name}", *new, f"hydra.run.dir={folder}", "resume=auto"]
+    name = folder.resolve().name
+    return [*started_with, f"name='{name}'", *new, f"hydra.run.dir='{folder}'", "resume=auto"]
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:
@@ -101,7 +130,7 @@ def is_sweep(override: str) -> bool:
     return OverridesParser.create().parse_override(override).is_sweep_override()
 
 
-def check_job(overrides: list[str], number: int | None) -> Path:
+def check_job(overrides: list[str], number: int | None) -> DictConfig:
     """Compose one job and build its objects, which writes nothing.
 
     Args:
@@ -109,20 +138,26 @@ def check_job(overrides: list[str], number: int | None) -> Path:
         number: its number in a multirun; None for a single run.
 
     Returns:
-        The run folder.
+        Its configuration.
 
     Raises:
         InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
     """
     cfg = compose_job(overrides, number)
     folder = Path(cfg.hydra.run.dir) if number is None else Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+    if not re.fullmatch(NAME, cfg.name) or ".." in cfg.name.split("/"):
+        raise InvalidInput("name", cfg.name, "must be letters, digits and . _ - + = , with / for subfolders")
     check_folder(cfg, folder)
     from selector.config import build_experiment, build_logger, check_trainer
 
     experiment = build_experiment(cfg)
     check_trainer(experiment.trainer)
     build_logger(cfg, experiment.network.seeds)
-    return folder
+    if cfg.resume is not None and (folder / "checkpoints" / "last.ckpt").exists():
+        from selector.training import check_resume
+
+        check_resume(folder, cfg.max_steps)
+    return cfg
 
 
 def compose_job(overrides: Sequence[str], number: int | None = None) -> DictConfig:

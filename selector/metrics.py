@@ -66,6 +66,8 @@ def evaluate(
       there are none.
     - ``soft_loss``: the loss of the mixtures softmax(l/tau); ``gap`` = soft − hard.
     - ``logit_std``: spread of a slot's logits over the allowed items; ``entropy`` of softmax(l), in nats.
+    All metrics of a seed whose logits are not finite are NaN.
+
     - ``expected_loss``: exact E[L(D)] for D ~ softmax(l), where the critic is separable and its table of losses small.
     - ``switched``: share of slots whose choice differs from ``previous``; absent without it.
 
@@ -81,11 +83,13 @@ def evaluate(
     network.eval()
     sums: dict[str, Tensor] = {}
     indices = []
+    broken = torch.zeros(R, dtype=torch.bool, device=held_out.batch.items.device)
     size = max(1, _CHUNK // (R * problem.S * problem.N))
     for start in range(0, V, size):
         batch = held_out.batch.narrow(start, min(size, V - start)).expand(R)
         raw = network(batch.items).float()
         logits = batch.masked(raw)
+        broken |= ~raw.isfinite().all(-1).all(-1).all(-1)
         index = problem.choose(logits)
         log_pi = logits.log_softmax(-1)
         mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
@@ -108,12 +112,16 @@ def evaluate(
     m["gap"] = m["soft_loss"] - m["hard_loss"]
     m["oracle_loss"] = oracle.loss.double().mean().expand(R)
     m["random_loss"] = oracle.random_loss.double().mean().expand(R)
-    m["regret"] = (m["hard_loss"] - m["oracle_loss"]) / (m["random_loss"] - m["oracle_loss"])
+    excess, scale = m["hard_loss"] - m["oracle_loss"], m["random_loss"] - m["oracle_loss"]
+    # Where every choice is as good as any other (a single item, say) there is nothing to regret.
+    m["regret"] = torch.where(scale > 0, excess / scale, excess)
     right, unique = (index == oracle.index).double(), oracle.unique.double()
     if unique.any():
         m["accuracy"] = (right * unique).sum((1, 2)) / unique.sum()
     if previous is not None:
         m["switched"] = (index != previous).double().mean((1, 2))
+    # The argmax of NaN is item 0, which must not pass for a choice.
+    m = {name: value.masked_fill(broken, torch.nan) for name, value in m.items()}
     return Evaluation({name: value.cpu() for name, value in m.items()}, index)
 
 

@@ -69,6 +69,7 @@ class SelectorModule(pl.LightningModule):
         evaluation: the newest :class:`Evaluation`, of step ``evaluated_step``.
         held_out: the validation lists and their oracle, from setup on.
         train_losses: running mean of the training loss since the last record.
+        recorded_loss: mean over seeds of the last record's training loss.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class SelectorModule(pl.LightningModule):
         self.evaluated_step = -1
         self.held_out: HeldOut | None = None
         self.train_losses = MeanLoss()
+        self.recorded_loss: float | None = None
         self._noise: dict[str, SeedNoise] = {}
 
     # ---- what happens in a step -------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ class SelectorModule(pl.LightningModule):
 
     def validation_step(self, _: int) -> None:
         """Evaluate the held-out lists; ``regret`` (mean over seeds) is what callbacks may monitor."""
-        self.log("regret", self.evaluate().metrics["regret"].mean().float(), batch_size=1)
+        self.log("regret", self.evaluate().metrics["regret"].nanmean().float(), batch_size=1)
 
     def evaluate(self) -> Evaluation:
         """Measure the network as it is now."""

@@ -5,6 +5,8 @@ Shape legend: Q critic queries · V lists · S slots · N items · D features pe
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import combinations, permutations
+from math import perm
 from typing import Literal
 
 import torch
@@ -58,7 +60,8 @@ def oracle_kind(critic: Critic, N: int, S: int, max_enumeration: int, without_re
     """Which oracle a problem of this size gets."""
     if isinstance(critic, SeparableCritic):
         return "assignment" if without_replacement else "separable"
-    return "best-known" if max_enumeration < N**S else "enumerated"
+    choices = perm(N, S) if without_replacement else N**S
+    return "best-known" if choices > max_enumeration else "enumerated"
 
 
 @torch.no_grad()
@@ -88,7 +91,8 @@ def find_oracle(
     """
     N = batch.items.shape[-2]
     kind = oracle_kind(critic, N, S, max_enumeration, without_replacement)
-    queries = {"separable": N, "assignment": N, "enumerated": N**S, "best-known": restarts * N}[kind]
+    choices = perm(N, S) if without_replacement else N**S
+    queries = {"separable": N, "assignment": N, "enumerated": choices, "best-known": restarts * N}[kind]
     parts = []
     for chunk in _chunks(batch, queries * S * batch.items.shape[-1]):
         if isinstance(critic, SeparableCritic):
@@ -134,9 +138,10 @@ def _separable(critic: SeparableCritic, batch: Batch, S: int, without_replacemen
 def _enumerated(critic: Critic, batch: Batch, S: int, without_replacement: bool) -> Oracle:
     V, N, _ = batch.items.shape
     device = batch.items.device
-    every = torch.cartesian_prod(*[torch.arange(N, device=device)] * S).reshape(-1, S)  # [N^S, S]
     if without_replacement:
-        every = every[_distinct(every)]
+        every = torch.tensor(list(permutations(range(N), S)), device=device)  # [N!/(N − S)!, S]
+    else:
+        every = torch.cartesian_prod(*[torch.arange(N, device=device)] * S).reshape(-1, S)  # [N^S, S]
     size = max(1, _CHUNK // (V * S * batch.items.shape[-1]))
     losses = torch.cat(
         [judge(critic, batch, part.unsqueeze(1).expand(-1, V, -1)) for part in torch.split(every, size)]
@@ -207,6 +212,14 @@ def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int, 
             found, item = losses.min(1)
             better = found < loss
             index[..., s] = torch.where(better, item, index[..., s])
+            loss = torch.where(better, found, loss)
+        # Without replacement a slot alone may have no free item to move to; two slots can always trade theirs.
+        for s, t in combinations(range(S), 2) if without_replacement else ():
+            traded = index.clone()
+            traded[..., s], traded[..., t] = index[..., t], index[..., s]
+            found = judge(critic, batch, traded)
+            better = found < loss
+            index = torch.where(better.unsqueeze(-1), traded, index)
             loss = torch.where(better, found, loss)
         if torch.equal(loss, before):
             break

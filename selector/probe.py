@@ -38,7 +38,8 @@ class GradientProbe(pl.Callback):
         self._probed = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if trainer.global_step % self.every or trainer.global_step == self._probed:
+        step = trainer.global_step
+        if step == 0 or step % self.every or step == self._probed:  # several batches make a step when accumulating
             return
         assert isinstance(pl_module, SelectorModule)
         self._probed = trainer.global_step

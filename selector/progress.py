@@ -25,11 +25,10 @@ class TrainingProgress(pl.Callback):
         self._task = TaskID(0)
         self._shown = 0.0
         self._start = (0.0, 0)
-        self._loss = ""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         self._start = (time.perf_counter(), trainer.global_step)
-        if self.console.is_terminal:
+        if self.console.is_terminal and trainer.is_global_zero:
             self._bar = Progress(
                 TextColumn("step {task.completed}/{task.total}"),
                 BarColumn(bar_width=None),
@@ -51,7 +50,7 @@ class TrainingProgress(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SelectorModule)
-        if self._bar is None:
+        if self._bar is None and trainer.is_global_zero:
             line = f"step {trainer.global_step}/{trainer.max_steps}  {self._status(trainer, pl_module)}"
             self.console.print(line, highlight=False)
 
@@ -70,12 +69,11 @@ class TrainingProgress(pl.Callback):
             self._bar = None
 
     def _status(self, trainer: pl.Trainer, module: SelectorModule) -> str:
-        loss = module.train_losses.mean()
-        if loss is not None:
-            self._loss = f"loss {loss.mean():.4g}"
-        parts = [self._loss] if self._loss else []
+        running = module.train_losses.mean()
+        loss = module.recorded_loss if running is None else float(running.mean())
+        parts = [f"loss {loss:.4g}"] if loss is not None else []
         if module.evaluation is not None and module.evaluation.metrics:
-            parts.append(f"regret {module.evaluation.metrics['regret'].mean():.4f}")
+            parts.append(f"regret {module.evaluation.metrics['regret'].nanmean():.4f}")
         seconds, step = time.perf_counter() - self._start[0], trainer.global_step - self._start[1]
         parts.append(f"tau {module.current_tau:.3g}")
         parts.append(f"{step / seconds:.0f} steps/s" if seconds > 0 else "")

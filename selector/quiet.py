@@ -5,7 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TALKATIVE = ("lightning.pytorch", "lightning.fabric")
+# Not their parents: a profiler reports through a logger of its own.
+_TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
 
 @contextmanager

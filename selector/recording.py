@@ -44,20 +44,24 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SelectorModule)
+        if not trainer.is_global_zero:
+            self.history.path = None  # one process writes
         if trainer.global_step == 0:
-            if trainer.is_global_zero:
-                self.history.start()
+            self.history.start()
             pl_module.evaluate()
             self._record(trainer, pl_module)
-        elif trainer.is_global_zero:
+        else:
             self.history.resume(trainer.global_step)
         self._since = (trainer.global_step, self._seconds)
         self._clock = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        self._seconds += time.perf_counter() - self._clock
+        if not trainer.sanity_checking:
+            self._seconds += time.perf_counter() - self._clock
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         assert isinstance(pl_module, SelectorModule)
         self._record(trainer, pl_module)
         self._clock = time.perf_counter()
@@ -76,6 +80,7 @@ class Recorder(pl.Callback):
         loss = module.train_losses.mean()
         if loss is not None:
             values["train/loss"] = loss.tolist()
+            module.recorded_loss = float(loss.mean())
             module.train_losses = MeanLoss()
         values["tau"] = [module.current_tau] * R
         values["lr"] = [trainer.optimizers[0].param_groups[0]["lr"]] * R
@@ -96,11 +101,9 @@ class Recorder(pl.Callback):
 
     def add(self, trainer: pl.Trainer, module: SelectorModule, values: dict[str, list[float]]) -> None:
         """Record ``values`` (key -> one number per seed) at the current step, in the history and in every logger."""
-        if not trainer.is_global_zero:
-            return
         record = Record(trainer.global_step, module.samples, values)
         self.history.append(record)
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if trainer.is_global_zero else []:
             if isinstance(logger, SeedLogger):
                 logger.log_seeds(record)
             else:

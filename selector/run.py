@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import time
 from pathlib import Path
@@ -70,7 +71,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
     draw_convergence(result.history, folder / "convergence.png", cfg.name, result.oracle_kind)
     write_json(folder / RESULT, result_content(cfg, result, time.perf_counter() - began))
     print_result(result, cfg.name, console)
-    print_paths(folder, logger is not None and cfg.logger.mode != "disabled", cfg, console)
+    print_paths(folder, isinstance(logger, SeedWandb) and cfg.logger.mode != "disabled", cfg, console)
     return result
 
 
@@ -145,7 +146,13 @@ def evaluate_run(
     }
     history = read_history(folder / "metrics.csv")
     result = Result(
-        problem.oracle_kind, network.seeds, step, step * cfg.batch_size, metrics, history, history.seconds_at(step)
+        problem.oracle_kind,
+        network.seeds,
+        step,
+        step * cfg.batch_size * cfg.trainer.get("accumulate_grad_batches", 1),
+        metrics,
+        history,
+        history.seconds_at(step),
     )
     print_result(result, f"{cfg.name}, {checkpoint} checkpoint", console)
     if figure is not None:
@@ -156,8 +163,8 @@ def evaluate_run(
 
 def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dict[str, Any]:
     """What result.json holds."""
-    samples, regrets = result.history.series("val/regret")
-    best = min(range(len(regrets)), key=lambda i: sum(regrets[i]))
+    trained = [r for r in result.history.records if r.step > 0 and "val/regret" in r.values]
+    best = min(trained, key=lambda r: _mean_of_finite(r.values["val/regret"]))
     return {
         "name": cfg.name,
         "config_digest": digest(cfg),
@@ -179,7 +186,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
                 for r, seed in enumerate(result.seeds)
             ],
         },
-        "best": {"samples": samples[best], "regret": sum(regrets[best]) / len(regrets[best])},
+        "best": {"step": best.step, "samples": best.samples, "regret": _mean_of_finite(best.values["val/regret"])},
         "timing": {
             "training_seconds": result.seconds,
             "total_seconds": total_seconds,
@@ -249,6 +256,12 @@ def print_paths(folder: Path, wandb: bool, cfg: DictConfig, console: Console) ->
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _mean_of_finite(values: list[float]) -> float:
+    """The mean over the seeds that did not diverge; infinite if all did."""
+    finite = [v for v in values if math.isfinite(v)]
+    return sum(finite) / len(finite) if finite else math.inf
 
 
 def _recorded(folder: Path, key: str) -> Any:

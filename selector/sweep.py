@@ -41,17 +41,18 @@ def start(folder: Path) -> None:
     (folder / FAILED).unlink(missing_ok=True)
 
 
-def fail(folder: Path, error: Exception) -> None:
-    """Keep why a job failed in its run folder, so that the other jobs go on and none is lost in silence."""
+def fail(folder: Path) -> None:
+    """Keep why a job failed, the exception being handled, in its run folder: others go on, none is lost in silence."""
     _sweep.failed += 1
     folder.mkdir(parents=True, exist_ok=True)
+    error = sys.exception()
     line = f"{type(error).__name__}: {' '.join(str(error).split())}"
     (folder / FAILED).write_text(f"{line}\n\n{traceback.format_exc()}")
-    print(f"failed: {folder}: {line}", file=sys.stderr)
+    print(f"failed: {folder}: {line} (traceback in {FAILED})", file=sys.stderr)
 
 
 def end(folders: Sequence[Path]) -> int:
-    """Report the jobs that failed.
+    """Report the jobs of a multirun that failed.
 
     Returns:
         The exit code: 3 if any job failed, else 0.

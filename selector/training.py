@@ -3,6 +3,7 @@
 Shape legend: R seeds trained side by side.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
@@ -17,6 +19,7 @@ from rich.console import Console
 from selector.checkpoints import LAST, AtomicCheckpointIO, Checkpoints
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
+from selector.history import History, read_history
 from selector.module import SelectorModule
 from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
@@ -24,7 +27,7 @@ from selector.oracle import Kind
 from selector.problems import Problem
 from selector.progress import TrainingProgress
 from selector.quiet import quiet_libraries
-from selector.recording import History, Recorder, SeedLogger
+from selector.recording import Recorder, SeedLogger
 from selector.schedules import Constant, EntropyBonus, Schedule
 from selector.strategies import Strategy
 
@@ -78,6 +81,8 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         raise InvalidInput(
             "strategy", type(strategy).__name__, "draws with replacement; problem.without_replacement needs another one"
         )
+    if strategy.without_replacement and problem.S > problem.N:
+        raise InvalidInput("strategy", type(strategy).__name__, f"cannot fill {problem.S} slots from {problem.N} items")
     if strategy.seeds not in (None, len(network.seeds)):
         raise InvalidInput("strategy.seeds", strategy.seeds, f"must be as many as the network's {len(network.seeds)}")
     if strategy.needs_target and problem.oracle_kind == "best-known":
@@ -153,6 +158,8 @@ def fit(
     folder = None if folder is None else Path(folder)
     if resume and (folder is None or not (folder / "checkpoints" / LAST).exists()):
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
+    if resume and folder is not None:
+        check_resume(folder, steps)
 
     module = SelectorModule(
         problem,
@@ -178,7 +185,7 @@ def fit(
 
         hooks.append(GradientProbe(recorder, probe_every))
     if stop_at_regret is not None or patience is not None:
-        hooks.append(_early_stopping(stop_at_regret, patience, steps))
+        hooks.append(RegretStopping(stop_at_regret, patience))
     hooks.extend(callbacks)
     if console is not None:
         hooks.append(TrainingProgress(console))
@@ -209,20 +216,47 @@ def fit(
             if lightning.interrupted:  # Lightning turns Ctrl-C into exit status 1
                 raise KeyboardInterrupt from None
             raise
-    if not history.records:  # trained in forked processes, which left their records in the file
-        history.resume(steps)
+    if not history.records and history.path is not None:
+        # Trained in forked processes, or finished before: the records are in the file.
+        history = read_history(history.path)
     result = Result.of(history, problem.oracle_kind)
     for logger in loggers:
-        if isinstance(logger, SeedLogger):
+        if isinstance(logger, SeedLogger) and lightning.is_global_zero:
             logger.summarize(result.metrics)
     return network, result
 
 
-def _early_stopping(stop_at_regret: float | None, patience: int | None, steps: int) -> EarlyStopping:
-    return EarlyStopping(
-        monitor="regret",
-        mode="min",
-        patience=patience if patience is not None else steps,
-        stopping_threshold=stop_at_regret,
-        verbose=False,
-    )
+def check_resume(folder: Path, steps: int) -> None:
+    """Refuse to go on with a run that is further than it should get.
+
+    Raises:
+        InvalidInput: when the folder's last checkpoint lies beyond ``steps``.
+    """
+    done = torch.load(folder / "checkpoints" / LAST, map_location="cpu", weights_only=True)["global_step"]
+    if done > steps:
+        raise InvalidInput("max_steps", steps, f"the run in {folder} is at step {done} already")
+
+
+class RegretStopping(EarlyStopping):
+    """Lightning's early stopping on the mean regret, looked at after every validation.
+
+    A continued run takes over what was counted, not the settings: patience may be given anew.
+
+    Args:
+        stop_at_regret: stop at or below it; None never does.
+        patience: stop after so many validations without a lower regret; None never does.
+    """
+
+    def __init__(self, stop_at_regret: float | None, patience: int | None) -> None:
+        super().__init__(
+            monitor="regret",
+            mode="min",
+            patience=patience if patience is not None else sys.maxsize,
+            stopping_threshold=stop_at_regret,
+            check_finite=False,  # a seed that diverges must not stop the others
+            check_on_train_epoch_end=False,  # Lightning ends a loaded checkpoint's epoch again, without a validation
+            verbose=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})

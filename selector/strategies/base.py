@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from selector.errors import check_positive
+from selector.errors import InvalidInput, check_positive
 from selector.noise import Noise
 from selector.selection import Selection
+
+_SMALLEST_TAU = 1e-30  # logits up to 1e8 divided by it still fit float32
 
 
 class Strategy(nn.Module, ABC):
@@ -74,6 +76,8 @@ def checked(logits: Tensor, tau: float) -> Tensor:
         InvalidInput: when ``tau`` is not a finite number > 0.
     """
     check_positive(tau=tau)
+    if tau < _SMALLEST_TAU:
+        raise InvalidInput("tau", tau, f"must be >= {_SMALLEST_TAU:g}: logits divided by less are infinite")
     return wide(logits)
 
 

@@ -133,6 +133,6 @@ def test_an_experiment_changes_run_wide_keys_and_the_command_line_wins() -> None
 def test_a_sweep_file_changes_run_wide_keys() -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         overrides = ["sweeps=seed_question", f"hydra.searchpath=['file://{ROOT}']"]
-        cfg = hydra_compose("train", overrides=overrides, return_hydra_config=True)
+        cfg = compose_job(overrides)
     assert cfg.seeds == 10
     assert cfg.hydra.sweep.dir == "outputs/seed_question"
