@@ -38,6 +38,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
 
     Raises:
         InvalidInput: naming the key that is wrong.
+        FloatingPointError: when every seed diverged.
         KeyboardInterrupt: when the user stopped the run.
     """
     began = time.perf_counter()
@@ -49,8 +50,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         print_result(result, cfg.name, console)
         return result
 
-    seeds = experiment.network.seeds
-    logger = build_logger(cfg, seeds)
+    logger = build_logger(cfg, experiment.network.seeds) if is_lead() else None
     console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False, soft_wrap=True)
     try:
         result = train(
@@ -68,9 +68,13 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
     finally:
         if isinstance(logger, SeedWandb):
             logger.close()
+    if not is_lead():
+        return result
     draw_convergence(result.history, folder / "convergence.png", cfg.name, result.oracle_kind)
     write_json(folder / RESULT, result_content(cfg, result, time.perf_counter() - began))
     print_result(result, cfg.name, console)
+    if not any(map(math.isfinite, result.metrics["regret"])):
+        raise FloatingPointError(f"no seed has finite logits at step {result.steps}; lower optimizer.lr, or clip")
     print_paths(folder, isinstance(logger, SeedWandb) and cfg.logger.mode != "disabled", cfg, console)
     return result
 
@@ -145,15 +149,9 @@ def evaluate_run(
         for name, value in evaluate(network, problem, held_out, experiment.tau(step)).metrics.items()
     }
     history = read_history(folder / "metrics.csv")
-    result = Result(
-        problem.oracle_kind,
-        network.seeds,
-        step,
-        step * cfg.batch_size * cfg.trainer.get("accumulate_grad_batches", 1),
-        metrics,
-        history,
-        history.seconds_at(step),
-    )
+    samples = step * cfg.batch_size * cfg.trainer.get("accumulate_grad_batches", 1)
+    seconds = history.seconds_at(step)
+    result = Result(problem.oracle_kind, network.seeds, step, samples, metrics, history, seconds)
     print_result(result, f"{cfg.name}, {checkpoint} checkpoint", console)
     if figure is not None:
         draw_logits(network, held_out, figure)
