@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -57,20 +58,23 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         sys.argv[1:] = [a for a in argv if a not in arguments.overrides] + overrides
         if not only_shows:
             with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
-                asked = jobs(overrides) if arguments.multirun else [overrides]
-                checked = [check_job(job, n if arguments.multirun else None) for n, job in enumerate(asked)]
-            # What was checked is what runs: a name with the time in it must not change in between.
-            if arguments.multirun:
-                sys.argv.append(f"hydra.sweep.dir='{checked[0].hydra.sweep.dir}'")
-                folders = [Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir for cfg in checked]
-            else:
-                folders = [Path(checked[0].hydra.run.dir)]
-                if not any(o.startswith(("name=", "hydra.run.dir=")) for o in overrides):
-                    folders = [claim(folders[0])]
-                    sys.argv.append(f"name={folders[0].name}")
+                # What is checked is what runs: a folder with the time in its name must not change in between.
+                if arguments.multirun:
+                    cfg = compose_job([o for o in overrides if not is_sweep(o)])
+                    sys.argv.append(f"hydra.sweep.dir='{cfg.hydra.sweep.dir}'")
+                    folders = [check_job([*job, sys.argv[-1]], n) for n, job in enumerate(jobs(overrides))]
+                else:
+                    folders = [check_job(overrides, None)]
+                    if not any(o.startswith(("name=", "hydra.run.dir=")) for o in overrides):
+                        folders = [claim(folders[0])]
+                        sys.argv.append(f"name={folders[0].name}")
         sweep.begin(len(folders))
         application()
     except KeyboardInterrupt:
+        for folder in folders[:1]:
+            for empty in (folder, folder.parent):  # made here, and nothing came into it
+                with suppress(OSError):
+                    empty.rmdir()
         print("interrupted", file=sys.stderr)
         return 130
     except (InvalidInput, HydraException, OmegaConfBaseException) as error:
@@ -130,7 +134,7 @@ def is_sweep(override: str) -> bool:
     return OverridesParser.create().parse_override(override).is_sweep_override()
 
 
-def check_job(overrides: list[str], number: int | None) -> DictConfig:
+def check_job(overrides: list[str], number: int | None) -> Path:
     """Compose one job and build its objects, which writes nothing.
 
     Args:
@@ -138,7 +142,7 @@ def check_job(overrides: list[str], number: int | None) -> DictConfig:
         number: its number in a multirun; None for a single run.
 
     Returns:
-        Its configuration.
+        The run folder.
 
     Raises:
         InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
@@ -157,7 +161,7 @@ def check_job(overrides: list[str], number: int | None) -> DictConfig:
         from selector.training import check_resume
 
         check_resume(folder, cfg.max_steps)
-    return cfg
+    return folder
 
 
 def compose_job(overrides: Sequence[str], number: int | None = None) -> DictConfig:

@@ -168,7 +168,12 @@ class SelectorModule(pl.LightningModule):
 
     def validation_step(self, _: int) -> None:
         """Evaluate the held-out lists; ``regret`` (mean over seeds) is what callbacks may monitor."""
-        self.log("regret", self.evaluate().metrics["regret"].nanmean().float(), batch_size=1)
+        self.log(
+            "regret",
+            self.evaluate().metrics["regret"].nanmean().float(),
+            batch_size=1,
+            sync_dist=self.trainer.world_size > 1,
+        )
 
     def evaluate(self) -> Evaluation:
         """Measure the network as it is now."""

@@ -21,6 +21,7 @@ from selector.config import Experiment, build_experiment, build_logger, plain
 from selector.files import write_json
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
+from selector.processes import is_lead
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
 from selector.training import Result, fit

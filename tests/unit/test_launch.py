@@ -23,9 +23,9 @@ def test_resume_of_a_folder_is_what_it_was_started_with_and_the_folder(tmp_path:
     assert continue_run([f"resume={folder}", "max_steps=9"]) == [
         "strategy=st_sampled",
         "max_steps=5",
-        "name=old",
+        "name='old'",
         "max_steps=9",
-        f"hydra.run.dir={folder}",
+        f"hydra.run.dir='{folder}'",
         "resume=auto",
     ]
 

@@ -110,7 +110,8 @@ def test_random_choices_are_allowed_and_every_allowed_choice_is_as_likely(per: s
 def test_without_replacement_the_kind_of_a_separable_critic_is_assignment() -> None:
     assert oracle_kind(TargetValue(), 1000, 1000, 1, True) == "assignment"
     assert oracle_kind(SumTarget(), 4, 3, 64, True) == "enumerated"
-    assert oracle_kind(SumTarget(), 4, 3, 63, True) == "best-known"
+    assert oracle_kind(SumTarget(), 4, 3, 23, True) == "best-known", "4·3·2 = 24 choices without replacement"
+    assert oracle_kind(SumTarget(), 4, 3, 24, True) == "enumerated"
 
 
 @every_critic
