@@ -160,15 +160,16 @@ def draw_rows(rows: Sequence[Row], path: Path, title: str) -> None:
     markers = "os^Dv<>pP*hXd"
     for i, name in enumerate(names):
         mine = [row for row in rows if row.strategy == name]
-        bias = [max(float(row.quality.bias.mean()), 1e-3) for row in mine]
+        real = [float(row.quality.z.mean()) > 3 for row in mine]
+        bias = [max(float(row.quality.bias.mean()), 1e-3) if r else 1e-3 for row, r in zip(mine, real, strict=True)]
         std = [max(float(row.quality.std.mean()), 1e-3) for row in mine]
         axes.plot(bias, std, markers[i % len(markers)] + ":", color=f"C{i % 10}", label=name, ms=8, lw=0.8)
         if len(mine) > 1:
             for x, y, row in zip(bias, std, mine, strict=True):
                 axes.annotate(f"{row.tau:g}", (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
     axes.set(xscale="log", yscale="log", title=title)
-    axes.set_xlabel("relative bias (0.001: at or below sampling noise)")
-    axes.set_ylabel("relative standard deviation of one draw (0.001: none)")
+    axes.set_xlabel("relative bias (left edge: zero within sampling noise)")
+    axes.set_ylabel("relative standard deviation of one draw")
     axes.grid(alpha=0.3, which="both", lw=0.5)
     figure.legend(loc="outside right upper", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
