@@ -174,3 +174,41 @@ def test_what_may_not_change_when_a_run_goes_on(
         assert err.startswith(f"error: {key}: ")
         assert err.count("\n") == 1
     assert (folder / "metrics.csv").read_bytes() == before
+
+
+def start(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """``python train.py <arguments>`` in this process, from ``folder``."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    return main(train, CONFIGS, list(arguments))
+
+
+SMALL = ["val_every=10", "batch_size=16", "held_out=32", "network.width=8", "logger=none", "name=x"]
+
+
+def test_a_run_with_early_stopping_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checkpoints lie at the end of a Lightning epoch, which Lightning ends once more without a validation."""
+    assert start(tmp_path, monkeypatch, *SMALL, "max_steps=20", "patience=100", "stop_at_regret=1e-9") == 0
+    assert start(tmp_path, monkeypatch, "resume=outputs/x", "max_steps=40", "logger=none") == 0
+    assert [r.step for r in read_history(tmp_path / "outputs/x/metrics.csv").records] == [0, 10, 20, 30, 40]
+
+
+def test_patience_may_be_given_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learning rate of nearly nothing: no validation is better than the first one."""
+    still = [*SMALL, "optimizer.lr=1e-12"]
+    assert start(tmp_path, monkeypatch, *still, "max_steps=100", "patience=2") == 0
+    steps = read_history(tmp_path / "outputs/x/metrics.csv").records[-1].step
+    assert steps < 100
+    assert start(tmp_path, monkeypatch, "resume=outputs/x", "max_steps=100", "patience=50", "logger=none") == 0
+    assert read_history(tmp_path / "outputs/x/metrics.csv").records[-1].step == 100
+
+
+def test_going_on_with_fewer_steps_is_refused_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start(tmp_path, monkeypatch, *SMALL, "max_steps=30") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert start(tmp_path, monkeypatch, "resume=outputs/x", "max_steps=20", "logger=none") == 2
+    assert capsys.readouterr().err == "error: max_steps=20: the run in outputs/x is at step 30 already\n"
+    assert {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*") if path.is_file()} == before

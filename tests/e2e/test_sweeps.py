@@ -93,3 +93,29 @@ def test_one_bad_job_is_refused_before_the_first_starts(
     assert launch(monkeypatch, arguments) == 2
     assert capsys.readouterr().err.startswith("error: strategy=Supervised: needs an exact oracle")
     assert not list(folder.iterdir())
+
+
+def test_failures_are_counted_in_a_folder_with_the_time_in_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [argument for argument in SWEEP if not argument.startswith("hydra.sweep.dir")]
+    with monkeypatch.context() as patched:
+        break_strategy(patched, "STGumbel", before=True)
+        assert launch(monkeypatch, arguments) == 3
+    assert capsys.readouterr().err.splitlines()[-1] == "1 of 2 jobs done"
+    assert len(list((folder / "outputs").iterdir())) == 1
+
+
+def test_a_single_run_that_fails_is_exit_code_3(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_strategy(monkeypatch, "STGumbel", before=False)
+    assert launch(monkeypatch, [*SHORT, "logger=none", "name=x"]) == 3
+    assert (folder / "outputs" / "x" / sweep.FAILED).read_text().startswith("RuntimeError: the machine is on fire")
+    assert (folder / "outputs" / "x" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_run_whose_seeds_all_diverge_is_exit_code_3(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch(monkeypatch, [*SHORT, "logger=none", "name=x", "optimizer=sgd", "optimizer.lr=1e30"]) == 3
+    assert "no seed has finite logits" in capsys.readouterr().err
+    assert json.loads((folder / "outputs" / "x" / "result.json").read_text())["final"]["mean"]["regret"] is None

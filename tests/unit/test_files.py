@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from selector.files import write_atomically, write_json
+from selector.errors import InvalidInput
+from selector.files import sole_process, write_atomically, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -29,3 +30,17 @@ def test_a_new_file_replaces_the_old_one(tmp_path: Path) -> None:
         write_json(path, content)
     assert json.loads(path.read_text()) == {"new": 2}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"regret": float("nan"), "seeds": [{"loss": float("inf")}, 1.5]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"regret": None, "seeds": [{"loss": None}, 1.5]}
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_done(tmp_path: Path) -> None:
+    refused = pytest.raises(InvalidInput, match="another process")
+    # The lock belongs to the open file: opening it again, here, is what another process would do.
+    with sole_process(tmp_path / "run"), refused, sole_process(tmp_path / "run"):
+        raise AssertionError("two in one folder")
+    with sole_process(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()

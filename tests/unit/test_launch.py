@@ -6,7 +6,7 @@ import pytest
 from hydra import initialize_config_dir
 
 from selector.errors import InvalidInput
-from selector.launch import continue_run, explain, flatten, jobs
+from selector.launch import claim, continue_run, explain, flatten, jobs
 from tests.support import CONFIGS, compose
 
 
@@ -58,3 +58,9 @@ def test_flatten_gives_dotted_leaves_without_resolving() -> None:
 
 def test_a_message_of_several_lines_becomes_one() -> None:
     assert explain(InvalidInput("a", "b\nc", "must\n be d"), CONFIGS) == "a=b c: must be d"
+
+
+def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "st_gumbel-20260101-000000"
+    assert [claim(folder).name for _ in range(3)] == [folder.name, f"{folder.name}-2", f"{folder.name}-3"]
+    assert all(path.is_dir() for path in (folder, folder.with_name(f"{folder.name}-2")))

@@ -14,7 +14,7 @@ from selector.batch import Batch
 from selector.critics import TargetValue
 from selector.items import Integers, Uniform
 from selector.metrics import HeldOut, entropy, evaluate
-from selector.networks import Network
+from selector.networks import MLP, Network
 from selector.noise import Noise
 from selector.problems import Problem
 
@@ -158,3 +158,28 @@ def test_the_entropy_is_the_formula_and_its_gradient_finite_at_masked_logits() -
     # dH/dl_i = −p_i·(log p_i + H)
     torch.testing.assert_close(grad, -(torch.special.xlogy(p, p) + p * expected.unsqueeze(-1)), rtol=1e-9, atol=1e-12)
     assert not grad[leaf.isneginf()].any()
+
+
+class Diverged(Fixed):
+    """Seed 1 has become NaN."""
+
+    def forward(self, items: Tensor) -> Tensor:
+        logits = super().forward(items).clone()
+        logits[1] = torch.nan
+        return logits
+
+
+def test_a_seed_that_diverged_has_no_metrics_and_the_other_keeps_its_own() -> None:
+    """The argmax of NaN is item 0, which must not pass for a choice."""
+    held_out = HeldOut.draw(problem(), V)
+    whole = evaluate(Fixed(), problem(), held_out, 1.0).metrics
+    broken = evaluate(Diverged(), problem(), held_out, 1.0).metrics
+    for name, values in broken.items():
+        assert float(values[0]) == float(whole[name][0]), name
+        assert math.isnan(float(values[1])), name
+
+
+def test_where_every_choice_is_as_good_there_is_nothing_to_regret() -> None:
+    single = Problem(Uniform(0.0, 10.0), TargetValue(5.0), N=1, S=S, D=1)
+    metrics = evaluate(MLP(N=1, S=S, width=4), single, HeldOut.draw(single, V), 1.0).metrics
+    assert metrics["regret"].tolist() == [0.0]

@@ -197,3 +197,15 @@ def test_reshape_gives_back_the_leading_dims() -> None:
     assert oracle.loss.shape == oracle.random_loss.shape == (2, 3)
     assert oracle.index.shape == oracle.unique.shape == (2, 3, S)
     assert oracle.kind == "separable"
+
+
+def test_with_as_many_slots_as_items_the_search_trades_them() -> None:
+    """No slot can move alone there: without trades the search would end where it began."""
+    batch = Batch(Noise(4).normal([6, 5, 2]))
+    critic = Teacher(S=5, D=2, seed=3)
+    exact = find_oracle(critic, batch, 5, max_enumeration=120, without_replacement=True)
+    found = find_oracle(critic, batch, 5, max_enumeration=119, without_replacement=True)
+    assert (exact.kind, found.kind) == ("enumerated", "best-known")
+    assert (found.index.sort(-1).values == torch.arange(5)).all()
+    regret = (found.loss - exact.loss).mean() / (exact.random_loss - exact.loss).mean()
+    assert 0 <= regret < 0.02
