@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from selector.config import construct
+from selector.building import construct
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.tuning.space import Space, read_space
 

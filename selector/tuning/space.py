@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from selector.config import construct
+from selector.building import construct
 from selector.errors import InvalidInput, check_at_least, check_positive
 
 Scalar = None | bool | int | float | str

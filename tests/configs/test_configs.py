@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 
-from selector.config import build_experiment, build_logger, resolve
+from selector.building import resolve
+from selector.config import build_experiment, build_logger
 from selector.launch import compose_job, jobs
 from tests.support import CONFIGS, ROOT, compose, names
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from selector.config import build
+from selector.building import build
 from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import SGD, clip_per_seed

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from selector.config import build
+from selector.building import build
 from selector.errors import InvalidInput
 from selector.noise import SeedNoise
 from selector.strategies import Strategy

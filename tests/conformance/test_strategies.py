@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from selector.batch import Batch
-from selector.config import build, build_experiment
+from selector.building import build
+from selector.config import build_experiment
 from selector.noise import Noise, Replay, SeedNoise
 from selector.schedules import Schedule
 from selector.selection import Selection

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from selector.config import build, build_experiment, build_logger, fits, load_run, resolve, type_name
+from selector.building import build, fits, resolve, type_name
+from selector.config import build_experiment, build_logger, load_run
 from selector.errors import InvalidInput
 from selector.networks import MLP, Network
 from selector.schedules import Constant, Schedule
