@@ -46,11 +46,11 @@ def train(cfg: DictConfig) -> None:
     except InvalidInput:
         if hydra_config.mode is not RunMode.MULTIRUN:
             raise
-        sweep.fail(folder)
+        sweep.fail(folder, hydra_config.overrides.task)
     except Exception:  # one job's failure must not end the others
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        sweep.fail(folder)
+        sweep.fail(folder, hydra_config.overrides.task)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -75,6 +76,8 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
             for empty in (folder, folder.parent):  # made here, and nothing came into it
                 with suppress(OSError):
                     empty.rmdir()
+        if arguments.multirun:
+            sweep.end([folder for folder in folders if folder.exists()])
         print("interrupted", file=sys.stderr)
         return 130
     except (InvalidInput, HydraException, OmegaConfBaseException) as error:
@@ -193,7 +196,8 @@ def check_folder(cfg: DictConfig, folder: Path) -> None:
     if not (folder / "metrics.csv").exists():
         return
     if cfg.resume is None:
-        raise InvalidInput("name", cfg.name, f"{folder} holds a run already; another name, or resume=auto to go on")
+        other = "another name" if cfg.hydra.mode is not RunMode.MULTIRUN else "another hydra.sweep.dir"
+        raise InvalidInput("name", cfg.name, f"{folder} holds a run already; {other}, or resume=auto to go on")
     stored = folder / ".hydra" / "config.yaml"
     if not stored.is_file():
         return

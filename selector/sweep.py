@@ -41,12 +41,17 @@ def start(folder: Path) -> None:
     (folder / FAILED).unlink(missing_ok=True)
 
 
-def fail(folder: Path) -> None:
-    """Keep why a job failed, the exception being handled, in its run folder: others go on, none is lost in silence."""
+def fail(folder: Path, overrides: Sequence[str]) -> None:
+    """Keep why a job failed, the exception being handled, in its run folder: others go on, none is lost in silence.
+
+    Args:
+        folder: the run folder.
+        overrides: what the job was asked for, which tells it from the others.
+    """
     _sweep.failed += 1
     folder.mkdir(parents=True, exist_ok=True)
     error = sys.exception()
-    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    line = f"{type(error).__name__}: {' '.join(str(error).split())} ({' '.join(overrides)})"
     (folder / FAILED).write_text(f"{line}\n\n{traceback.format_exc()}")
     print(f"failed: {folder}: {line} (traceback in {FAILED})", file=sys.stderr)
 

@@ -77,8 +77,11 @@ def find_offline(wandb_folder: Path, names: Collection[str] | None) -> list[Path
 
 
 def is_sent(run: Path) -> bool:
-    """Whether W&B has marked an offline run's folder as sent."""
-    return any(run.glob("run-*.wandb.synced"))
+    """Whether W&B has marked an offline run's folder as sent, and nothing was written to it since."""
+    marks = list(run.glob("run-*.wandb.synced"))
+    return bool(marks) and all(
+        mark.stat().st_mtime >= mark.with_suffix("").stat().st_mtime for mark in marks if mark.with_suffix("").exists()
+    )
 
 
 def _run_names(folder: Path) -> list[str]:

@@ -309,15 +309,16 @@ def _rank(groups: Sequence[Group], strata: Mapping[str, Sequence[Floats]]) -> tu
     )
 
 
-def _sentences(standings: Sequence[Standing]) -> list[str]:
-    """The ranking in words, each label against the next."""
+def _sentences(standings: Sequence[Standing], problems: int = 1) -> list[str]:
+    """The ranking in words, each label against the next; seeds are those of each of ``problems`` problems."""
     lines = []
     for one, other in pairwise(standings):
         if one.better is None:
             continue
         p = f"{probability(float(one.better.estimate))} {bracketed(one.better)}"
-        n, m = len(one.seeds), len(other.seeds)
+        n, m = len(one.seeds) // problems, len(other.seeds) // problems
         seeds = f"{n} seeds" if n == m else f"{n} and {m} seeds"
+        seeds += f" on each of {problems} problems" if problems > 1 else ""
         if min(n, m) < FEW_SEEDS:
             seeds += ": too few to rely on"
         beats = f"{one.label} and {other.label}: no clear winner"
@@ -439,6 +440,8 @@ def _aligned(seed: SeedRun, points: Floats, key: str, grid: Floats) -> Floats:
     """A seed's values on the grid: straight lines between records; what comes after its end depends on how it ended."""
     values = seed.series[key]
     there = np.isfinite(points) & np.isfinite(values)
+    if key == REGRET:  # inf is a NaN that was passed through: it stays visible as the worst, no line is drawn across it
+        there = np.isfinite(points) & ~np.isnan(values)
     x, y = points[there], values[there]
     beyond = math.inf if key == REGRET else math.nan
     if not len(x):
@@ -538,7 +541,10 @@ def _sensitivity(groups: Sequence[Group], standings: Sequence[Standing]) -> TauP
 
 def _across(sections: Sequence[Section]) -> Comparison | None:
     """All problems together, over the labels that each of them has; seeds are resampled within each problem."""
-    common = set.intersection(*({group.label for group in section.groups} for section in sections))
+    counts = [{group.label: len(group.seeds) for group in section.groups} for section in sections]
+    # A label with more seeds on one problem than on another would be judged mostly on the one: pooled means and pooled
+    # probabilities could then contradict each other (Simpson's paradox).
+    common = {label for label, n in counts[0].items() if all(count.get(label) == n for count in counts)}
     if len(common) < 2:
         return None
     groups = []
@@ -550,11 +556,21 @@ def _across(sections: Sequence[Section]) -> Comparison | None:
         strata[first.label] = [np.array([seed.final for seed in group.seeds]) for group in same]
     standings, matrix = _rank(groups, strata)
     left = sorted({group.label for section in sections for group in section.groups} - common)
-    warnings = [f"Not on every problem, so not compared here: {', '.join(left)}."] if left else []
+    warnings = (
+        [f"Without the same number of seeds on every problem, so not compared: {', '.join(left)}."] if left else []
+    )
+    few = sorted(label for label in common if counts[0][label] < FEW_SEEDS)
+    if few:
+        warnings.append(f"Fewer than five seeds on each problem: {', '.join(few)}. Intervals say little.")
+    warnings += [f"{section.title}: {note}" for section in sections for note in section.notes]
+    failed = sorted({group.label for group in groups for seed in group.seeds if seed.failure is not None})
+    if failed:
+        warnings.append(f"With failed seeds, counted as worst (see each problem): {', '.join(failed)}.")
     plots: list[Plot | None] = [_strip(standings), _profile(standings, strata), matrix]
     facts = [f"{len(sections)} problems, regret of each on its own scale", "seeds resampled within each problem"]
     found = [plot for plot in plots if plot is not None]
-    return Comparison("All problems together", facts, warnings, standings, _sentences(standings), found)
+    sentences = _sentences(standings, len(sections))
+    return Comparison("All problems together", facts, warnings, standings, sentences, found)
 
 
 # ---- axes ----------------------------------------------------------------------------------------------------------

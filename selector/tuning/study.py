@@ -260,7 +260,8 @@ class Search:
     def _value(self, trial: FrozenTrial) -> str:
         if self.question.objective.metric == "regret":
             return f"regret {trial.value:.4f}"
-        reached = sum(regret <= (self.question.objective.regret or 0) for regret in trial.user_attrs["regrets"])
+        # A seed that never got there counts the whole budget and the penalty, which is more than any step.
+        reached = sum(steps <= trial.user_attrs["steps"] for steps in trial.user_attrs["per_seed"])
         return f"{trial.value:.0f} steps, {reached} of {self.question.seeds} seeds there"
 
     def _say(self, line: str) -> None:

@@ -3,6 +3,7 @@
 Shape legend: R seeds trained side by side.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def measure(objective: Objective, result: Result, max_steps: int) -> list[float]
     steps = [float(max_steps + objective.penalty)] * len(result.seeds)
     for record in reversed(result.history.records):
         for r, regret in enumerate(record.values.get("val/regret", [])):
-            if regret <= objective.regret:  # false for NaN
+            diverged = math.isnan(result.metrics["regret"][r])  # what it reached before is lost
+            if record.step > 0 and regret <= objective.regret and not diverged:  # the untrained network is not "there"
                 steps[r] = float(record.step)
     return steps
 

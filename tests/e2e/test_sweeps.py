@@ -60,12 +60,11 @@ def test_a_job_that_fails_is_reported_and_the_others_go_on(
     assert [(job / "result.json").exists() for job in jobs] == [False, True]
     assert [(job / sweep.FAILED).exists() for job in jobs] == [True, False]
     kept = (jobs[0] / sweep.FAILED).read_text()
-    assert kept.startswith("RuntimeError: the machine is on fire\n\nTraceback")
+    assert kept.startswith("RuntimeError: the machine is on fire (max_steps=20 ")
+    assert "strategy=st_gumbel" in kept.splitlines()[0], "the job's own overrides tell it from the others"
+    assert kept.splitlines()[2].startswith("Traceback")
     last = err.splitlines()[-2:]
-    assert last == [
-        f"failed: {Path('sweep') / jobs[0].name}: RuntimeError: the machine is on fire",
-        "1 of 2 jobs done",
-    ]
+    assert last == [f"failed: {Path('sweep') / jobs[0].name}: {kept.splitlines()[0]}", "1 of 2 jobs done"]
 
     # The same command again: refused before anything is touched.
     left = contents(folder)

@@ -233,7 +233,7 @@ def test_steps_count_the_first_time_and_censored_seeds_the_budget_and_the_penalt
     objective = Objective("steps", regret=0.1, penalty=50)
     #          never, at once, at 200, at 100 and lost again, failed
     regrets = [1.0, 0.1, 1.0, 1.0, math.nan], [0.9, 0.1, 0.2, 0.05, math.nan], [0.9, 0.1, 0.1, 0.5, math.nan]
-    assert trial_module.measure(objective, result(*regrets), max_steps=200) == [250, 0, 200, 100, 250]
+    assert trial_module.measure(objective, result(*regrets), max_steps=200) == [250, 100, 200, 100, 250]
 
 
 def test_a_trial_is_the_interquartile_mean_of_what_train_py_reaches(hydra: None, tmp_path: Path) -> None:  # noqa: ARG001
@@ -261,7 +261,7 @@ def test_a_hopeless_trial_is_given_up_at_a_validation_but_not_at_the_last(hydra:
 def test_a_trial_ends_when_all_seeds_are_there(hydra: None) -> None:  # noqa: ARG001
     overrides = [*TINY, "max_steps=100", "seeds=2"]
     outcome = trial_module.run_trial(overrides, Objective("steps", regret=100.0, penalty=7))
-    assert (outcome.value, outcome.steps) == (0, 2)
+    assert (outcome.value, outcome.steps) == (2, 2)
     outcome = trial_module.run_trial([*TINY, "seeds=2"], Objective("steps", regret=1e-9, penalty=7))
     assert (outcome.value, outcome.steps) == (4 + 7, 4)
 

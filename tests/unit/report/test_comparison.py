@@ -220,7 +220,7 @@ def test_several_problems_are_also_compared_together(run_folder: RunFolder, runs
     assert [part.title for part in parts] == ["seed_question", "teacher"]
     assert [s.label for s in together.standings] == ["st_gumbel", "softmax"]
     assert len(together.standings[0].finals) == 10
-    assert together.warnings == ["Not on every problem, so not compared here: st_sampled."]
+    assert together.warnings == ["Without the same number of seeds on every problem, so not compared: st_sampled."]
 
 
 def test_a_best_known_oracle_is_named(run_folder: RunFolder, runs: Path) -> None:
