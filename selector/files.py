@@ -27,8 +27,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def sole_process(folder: Path) -> Iterator[None]:
+def sole_process(folder: Path, key: str = "name") -> Iterator[None]:
     """Keep every other process out of ``folder`` for as long as the block runs; the lock dies with its process.
+
+    Args:
+        folder: made if it is not there.
+        key: what a message names.
 
     Raises:
         InvalidInput: when another process is in it.
@@ -38,7 +42,7 @@ def sole_process(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InvalidInput("name", folder, "another process is running in this folder") from None
+            raise InvalidInput(key, folder, "another process is running in this folder") from None
         except OSError:  # a file system without locks
             pass
         yield

@@ -24,9 +24,8 @@ from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
+from selector.sweep import RESULT
 from selector.training import Result, fit
-
-RESULT = "result.json"
 
 
 def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
