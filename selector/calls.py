@@ -87,7 +87,7 @@ def steps_per_call(
 
 def _whole(key: str, value: Any) -> bool:
     """Whether an argument of the Trainer leaves several steps in a call alone."""
-    if key in ("accumulate_grad_batches",):
+    if key == "accumulate_grad_batches":
         return value == 1
     return key in _HARMLESS or value in _ONE_STEP.get(key, ())
 
