@@ -88,7 +88,7 @@ def steps_per_call(
 def _whole(key: str, value: Any) -> bool:
     """Whether an argument of the Trainer leaves several steps in a call alone."""
     if key == "accumulate_grad_batches":
-        return value == 1
+        return bool(value == 1)
     return key in _HARMLESS or value in _ONE_STEP.get(key, ())
 
 
@@ -104,7 +104,7 @@ def count_step(trainer: pl.Trainer) -> None:
     progress.increment_completed()
     for config in trainer.lr_scheduler_configs:
         loop.scheduler_progress.increment_ready()
-        config.scheduler.step()
+        trainer.lightning_module.lr_scheduler_step(config.scheduler, None)
         loop.scheduler_progress.increment_completed()
     loop._batches_that_stepped += 1  # what Lightning's own loggers are given as step
 
