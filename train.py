@@ -17,6 +17,7 @@ from selector import sweep
 from selector.errors import InvalidInput
 from selector.files import sole_process
 from selector.launch import main
+from selector.launchers import requeueing
 from selector.processes import is_lead
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -43,7 +44,7 @@ def train(cfg: DictConfig) -> None:
         cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
         Console().rule(sweep.progress(hydra_config.job.num))
     try:
-        with sole_process(folder):
+        with sole_process(folder), requeueing():
             try:
                 sweep.start(folder)
                 run(cfg, folder, Console())

@@ -6,11 +6,15 @@ is in it when the job starts is an earlier attempt of the same job. Importing th
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import unwrap
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra import initialize_config_dir
@@ -61,12 +65,16 @@ def check_launcher(cfg: DictConfig) -> None:
             raise InvalidInput("hydra/launcher", name, f"is not installed; pip install -e '.[{extra}]'")
         if target == SLURM and not (shutil.which("sbatch") and shutil.which("srun")):
             raise InvalidInput("hydra/launcher", name, "sbatch and srun are not here; start it on a login node")
-        _check_options(cfg)
+        check_options(cfg)
     check_processes(cfg)
 
 
-def _check_options(cfg: DictConfig) -> None:
-    """Options of a launcher have the types that its plugin gives them."""
+def check_options(cfg: DictConfig) -> None:
+    """Refuse options of other types than the launcher's plugin gives them.
+
+    Raises:
+        InvalidInput: naming the key that is wrong.
+    """
     from hydra.core.config_store import ConfigStore
 
     name = cfg.hydra.runtime.choices["hydra/launcher"]
@@ -109,6 +117,30 @@ def check_processes(cfg: DictConfig) -> None:
             raise InvalidInput(f"hydra.launcher.{key}", given, f"must be {needed}, {why}")
 
 
+@contextmanager
+def requeueing() -> Iterator[None]:
+    """While the block runs, a job that SLURM warns (USR2) has submitit requeue it, and exits."""
+    requeue = signal.getsignal(signal.SIGUSR2)
+    if not callable(requeue):  # no launcher has set one
+        yield
+        return
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        try:
+            requeue(signum, frame)
+        except subprocess.CalledProcessError as error:
+            if error.returncode > 0:
+                raise
+            # SLURM ends what runs in the job as soon as it was asked to, the asking command as well.
+            sys.exit(-1)
+
+    signal.signal(signal.SIGUSR2, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, requeue)
+
+
 def launch_jobs(
     application: Callable[..., Any], config_dir: Path, overrides: Sequence[str], launcher: str, folders: Sequence[Path]
 ) -> int:
@@ -130,7 +162,7 @@ def launch_jobs(
             with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
                 hydra = GlobalHydra.instance().hydra
                 assert hydra is not None
-                hydra.multirun("train", unwrap(application), list(overrides))
+                hydra.multirun("train", unwrap(application), [*overrides, "hydra.mode=MULTIRUN"])
         except Exception as error:  # of any kind: the launchers' own, and those of what they call
             if os.environ.get("HYDRA_FULL_ERROR") == "1":
                 raise
