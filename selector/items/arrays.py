@@ -141,8 +141,8 @@ def _unpack(f: IO[bytes], name: str) -> Array:
         data += piece
     if len(data) != header.nbytes:
         raise UnreadableFile(f"{name} does not hold the {header.nbytes:,} bytes that its header announces")
-    order = "F" if header.fortran else "C"
-    return np.frombuffer(data, header.dtype).reshape(header.shape, order=order)  # type: ignore[call-overload]  # order
+    flat: Array = np.frombuffer(data, header.dtype)
+    return flat.reshape(header.shape, order="F") if header.fortran else flat.reshape(header.shape)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
