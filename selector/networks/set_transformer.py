@@ -119,18 +119,22 @@ class _Block(nn.Module):
         x = states.flatten(1, 2)
         query = self.ask_items(self.norms[0](x)).unflatten(1, (B, S))
         x = x + self.from_items(_attend(_split(query, self.heads), key, value, mask, R))
-        of_slots = self.ask_slots(self.norms[1](x)).unflatten(1, (B, S)).chunk(3, -1)
-        x = x + self.from_slots(_attend(*(_split(part, self.heads) for part in of_slots), None, R))
+        query, key, value = self.ask_slots(self.norms[1](x)).unflatten(1, (B, S)).chunk(3, -1)
+        key, value = _split(key, self.heads), _split(value, self.heads)
+        x = x + self.from_slots(_attend(_split(query, self.heads), key, value, None, R))
         x = x + self.narrow(self.activation(self.wide(self.norms[2](x))))
-        return x.unflatten(1, (B, S))
+        states = x.view(R, B, S, -1)
+        return states
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """``[R, B, T, H] -> [R·B, heads, T, H/heads]``."""
-    return x.unflatten(-1, (heads, -1)).flatten(0, 1).transpose(1, 2)
+    R, B, T, _ = x.shape
+    return x.reshape(R * B, T, heads, -1).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, R: int) -> Tensor:
     """Attention of every head, put together: ``[R, B·S, H]``; ``mask [R·B, 1, S, N]`` is where a slot may look."""
     heads = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return heads.transpose(1, 2).flatten(2).unflatten(0, (R, -1)).flatten(1, 2)
+    lists, count, S, size = heads.shape
+    return heads.transpose(1, 2).reshape(R, lists // R * S, count * size)
