@@ -59,7 +59,8 @@ def construct(target: type[T], options: Mapping[str, Any], key: str, **given: An
     for name, value in options.items():
         where = f"{prefix}{name}"
         if name in given:
-            raise InvalidInput(where, value, "is set elsewhere: " + ("problem." if name in "NSD" else "") + name)
+            of_problem = name in ("N", "S", "D", "C")
+            raise InvalidInput(where, value, f"is set elsewhere: {'problem.' if of_problem else ''}{name}")
         if name not in parameters:
             allowed = [name for name in parameters if name not in given]
             raise InvalidInput(where, value, no_such(name, allowed, f"{target.__name__} has no option"))
