@@ -177,7 +177,9 @@ class Checkpoints(pl.Callback):
             self._failing = False
         except OSError as error:
             if self.required:
-                raise
+                because = f"checkpoint of step {trainer.global_step} not written ({error.strerror}); with "
+                because += "checkpoints_required=false the training goes on"
+                raise OSError(error.errno, because, error.filename) from error
             if not self._failing:
                 self.say(f"checkpoint of step {trainer.global_step} not written ({error.strerror}); training on")
             self._failing = True

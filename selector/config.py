@@ -84,6 +84,7 @@ class Schema:
     stop_at_regret: float | None = None
     patience: int | None = None
     resume: str | None = None
+    checkpoints_required: bool = True
     problem: ProblemSchema = field(default_factory=ProblemSchema)
     items: Any = MISSING
     critic: Any = MISSING

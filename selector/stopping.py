@@ -63,19 +63,22 @@ class StopRequests:
         self.forward: Callable[[int], None] | None = None
         self._asked = 0.0
         self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequests":
         usual = {signal.SIGINT: (signal.default_int_handler,), signal.SIGTERM: (signal.SIG_DFL, _raise_stopped)}
         if _in_main_thread():
-            present: dict[int, Any] = {signum: signal.getsignal(signum) for signum in usual}
-            self._before = {signum: present[signum] for signum, known in usual.items() if present[signum] in known}
+            self._before = {signum: signal.getsignal(signum) for signum in usual}
+            self._handlers = {
+                s: self._ask if self._before[s] in known else self._before[s] for s, known in usual.items()
+            }
             self.install()
         return self
 
     def install(self) -> None:
-        """Set the handlers again, where Lightning has put its own in front."""
-        for signum in self._before:
-            signal.signal(signum, self._ask)
+        """Set the handlers, again where Lightning has put its own in their place."""
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
 
     def __exit__(self, *_: Any) -> None:
         for signum, handler in self._before.items():
