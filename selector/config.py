@@ -83,6 +83,7 @@ class Schema:
     probe: ProbeSchema = field(default_factory=ProbeSchema)
     stop_at_regret: float | None = None
     patience: int | None = None
+    steps_per_call: int | None = None
     resume: str | None = None
     checkpoints_required: bool = True
     problem: ProblemSchema = field(default_factory=ProblemSchema)

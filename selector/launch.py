@@ -33,8 +33,18 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 NAME = r"[\w.+=,-]+(/[\w.+=,-]+)*"
 # What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
-_HOW_LONG = ("max_steps", "stop_at_regret", "patience")
-MAY_CHANGE = ("name", "resume", *_HOW_LONG, "checkpoints_required", "logger", "accelerator", "trainer")
+MAY_CHANGE = (
+    "name",
+    "resume",
+    "max_steps",
+    "stop_at_regret",
+    "patience",
+    "checkpoints_required",
+    "logger",
+    "accelerator",
+    "trainer",
+    "steps_per_call",
+)
 
 
 def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]) -> int:

@@ -60,11 +60,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         state = newest(folder).content
         console.print(f"Going on from step {state['global_step']}.", **LINE)
         if state["selector"]["max_steps"] != cfg.max_steps:
-            console.print(
-                f"max_steps was {state['selector']['max_steps']}: schedules that end at max_steps are stretched to "
-                f"{cfg.max_steps}.",
-                **LINE,
-            )
+            was = state["selector"]["max_steps"]
+            console.print(f"max_steps was {was}: schedules that ended there now end at {cfg.max_steps}.", **LINE)
     try:
         result = train(
             cfg,
@@ -120,6 +117,7 @@ def train(cfg: DictConfig, experiment: Experiment, **options: Any) -> Result:
         patience=cfg.patience,
         checkpoints_required=cfg.checkpoints_required,
         compile_network=cfg.accelerator.compile,
+        steps_per_call=cfg.steps_per_call,
         trainer=experiment.trainer,
         **options,
     )
@@ -212,7 +210,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
 
 def digest(cfg: DictConfig) -> str:
     """A fingerprint of everything in a configuration that can change the numbers."""
-    content = plain(cfg, without=("name", "resume", "logger", "checkpoints_required"))
+    content = plain(cfg, without=("name", "resume", "logger", "checkpoints_required", "steps_per_call"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from selector.calls import steps_per_call as choose_steps_per_call
 from selector.checkpoints import AtomicCheckpointIO, Checkpoints, Found, Stopping, exists, newest, restore
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
@@ -117,6 +118,7 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     console: Console | None = None,
     compile_network: bool = False,
+    steps_per_call: int | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> tuple[Network, Result]:
     """Train the seeds of ``network`` side by side.
@@ -143,6 +145,8 @@ def fit(
         callbacks: further Lightning callbacks.
         console: prints progress; None is silent.
         compile_network: use ``torch.compile``.
+        steps_per_call: optimizer steps that one Lightning step makes, which changes nothing but the time; None
+            chooses, see :func:`selector.calls.steps_per_call`.
         trainer: further arguments of ``lightning.pytorch.Trainer``; they win over what this function would pass.
 
     Returns:
@@ -165,6 +169,14 @@ def fit(
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
     found = check_resume(folder, steps) if resume and folder is not None else None
 
+    calls = choose_steps_per_call(
+        steps_per_call,
+        val_every=val_every,
+        probe_every=probe_every,
+        logits=len(network.seeds) * batch_size * problem.S * problem.N,
+        trainer=trainer or {},
+        callbacks=callbacks,
+    )
     module = SelectorModule(
         problem,
         network,
@@ -177,6 +189,7 @@ def fit(
         max_steps=steps,
         entropy=entropy,
         compile_network=compile_network,
+        steps_per_call=calls,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,27 @@ def test_a_run_can_be_stopped_again_and_again(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
+def test_a_signal_within_a_call_of_several_steps(tmp_path: Path) -> None:
+    """Without callbacks that see single steps: the signal comes from outside."""
+    train_in(tmp_path / "whole", ["max_steps=600"])
+
+    def send() -> None:
+        while not (tmp_path / "stopped/checkpoints/last.ckpt").exists():
+            time.sleep(0.001)
+        time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(Stopped) as stop:
+        train_in(tmp_path / "stopped", ["max_steps=600"], steps_per_call=5)
+    thread.join()
+    assert stop.value.step == checkpoint(tmp_path / "stopped")["global_step"]
+    assert stop.value.step < 600
+    train_in(tmp_path / "stopped", ["max_steps=600"], resume=True, steps_per_call=2)
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
 def test_sigterm_is_a_clean_end_as_well(tmp_path: Path) -> None:
     with pytest.raises(Stopped) as stop:
         train_in(tmp_path / "run", [], callbacks=[Send(13, signal.SIGTERM, signal.SIGTERM)])
@@ -127,7 +148,7 @@ def test_the_command_line_says_what_happened_and_how_to_go_on(
     assert start(tmp_path, monkeypatch, "resume=outputs/x", f"max_steps={step + 5}") == 0
     out = capfd.readouterr().out
     assert f"Going on from step {step}.\n" in out
-    assert f"max_steps was 20000: schedules that end at max_steps are stretched to {step + 5}.\n" in out
+    assert f"max_steps was 20000: schedules that ended there now end at {step + 5}.\n" in out
 
 
 def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
