@@ -233,7 +233,7 @@ def fit(
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,  # the untrained network is evaluated and recorded anyway
-        "log_every_n_steps": val_every,
+        "log_every_n_steps": val_every // calls,
         **(trainer or {}),
     }
     checkpoint = None
