@@ -123,8 +123,8 @@ class _Block(nn.Module):
         key, value = _split(key, self.heads), _split(value, self.heads)
         x = x + self.from_slots(_attend(_split(query, self.heads), key, value, None, R))
         x = x + self.narrow(self.activation(self.wide(self.norms[2](x))))
-        states = x.view(R, B, S, -1)
-        return states
+        out: Tensor = x.view(R, B, S, -1)
+        return out
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
