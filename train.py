@@ -38,16 +38,18 @@ def train(cfg: DictConfig) -> None:
     if multirun and sweep.is_launched():
         cfg.resume = "auto"  # the folder was checked before: what is in it is this job's own earlier attempt
     if not is_lead():
-        run(cfg, folder, Console(quiet=True))
+        with requeueing():
+            run(cfg, folder, Console(quiet=True))
         return
     if multirun:
         cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
         Console().rule(sweep.progress(hydra_config.job.num))
     try:
-        with sole_process(folder), requeueing():
+        with sole_process(folder):
             try:
                 sweep.start(folder)
-                run(cfg, folder, Console())
+                with requeueing():
+                    run(cfg, folder, Console())
             except Exception as error:  # one job's failure must not end the others
                 if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, InvalidInput) and not multirun):
                     raise

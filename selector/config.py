@@ -85,6 +85,7 @@ class Schema:
     patience: int | None = None
     steps_per_call: int | None = None
     resume: str | None = None
+    checkpoints_required: bool = True
     problem: ProblemSchema = field(default_factory=ProblemSchema)
     items: Any = MISSING
     critic: Any = MISSING
@@ -122,7 +123,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     from selector.critics import Critic, SeparableCritic
     from selector.gradients import check_probe
     from selector.items import Items
-    from selector.networks import Network
+    from selector.networks import Network, Standardised
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
     from selector.schedules import EntropyBonus, Schedule
@@ -161,6 +162,8 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
     network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    if items.scale is not None:
+        network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
     if cfg.probe.every is not None:
         check_probe(problem)

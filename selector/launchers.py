@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selector import sweep
 from selector.errors import InvalidInput
+from selector.stopping import Stopped
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # Launcher -> the extra of pyproject.toml that installs it, and its class.
@@ -119,7 +120,10 @@ def check_processes(cfg: DictConfig) -> None:
 
 @contextmanager
 def requeueing() -> Iterator[None]:
-    """While the block runs, a job that SLURM warns (USR2) has submitit requeue it, and exits."""
+    """While the block runs, a job that its scheduler warns (USR2) has its launcher requeue it, and exits.
+
+    Training first writes a checkpoint, and raises Stopped; see :class:`selector.stopping.StopRequests`.
+    """
     requeue = signal.getsignal(signal.SIGUSR2)
     if not callable(requeue):  # no launcher has set one
         yield
@@ -137,6 +141,10 @@ def requeueing() -> Iterator[None]:
     signal.signal(signal.SIGUSR2, handle)
     try:
         yield
+    except Stopped as stop:
+        if stop.signum == signal.SIGUSR2:
+            handle(stop.signum, None)
+        raise
     finally:
         signal.signal(signal.SIGUSR2, requeue)
 
