@@ -95,7 +95,8 @@ def check_options(
     for option, value in options.items():
         where = f"{prefix}{option}"
         if option in given:
-            raise InvalidInput(where, value, "is set elsewhere: " + ("problem." if option in "NSDC" else "") + option)
+            of_problem = option in ("N", "S", "D", "C")
+            raise InvalidInput(where, value, f"is set elsewhere: {'problem.' if of_problem else ''}{option}")
         if option not in parameters:
             allowed = [n for n in parameters if n not in given]
             raise InvalidInput(where, value, no_such(option, allowed, f"{name} has no option"))

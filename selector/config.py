@@ -33,6 +33,7 @@ class ProblemSchema:
     N: int = MISSING
     S: int = MISSING
     D: int = MISSING
+    C: int = 0
     max_enumeration: int = 65_536
     eligible: float = 1.0
     eligible_per: str = "list"
@@ -143,9 +144,9 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     check_at_least(1, patience=cfg.patience)
     check_at_least(1, **{"probe.every": cfg.probe.every})
     check_positive(stop_at_regret=cfg.stop_at_regret)
-    sizes = {key: cfg.problem[key] for key in ("N", "S", "D")}
+    sizes = {key: cfg.problem[key] for key in ("N", "S", "D", "C")}
     for key, value in sizes.items():  # before anything is built from them
-        check_at_least(1, **{f"problem.{key}": value})
+        check_at_least(0 if key == "C" else 1, **{f"problem.{key}": value})
     trainer = trainer_arguments(cfg)
     critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
     items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]

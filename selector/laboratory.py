@@ -115,7 +115,7 @@ def _at_trained(experiment: Experiment, state: dict[str, dict[str, Tensor]], lis
     if learned.keys() == experiment.strategy.state_dict().keys():  # the run's own strategy, with what it learned
         experiment.strategy.load_state_dict(learned)
     batch = experiment.problem.sample((len(network.seeds), lists), SeedNoise(network.seeds, "probed"))
-    return batch, batch.masked(network(batch.items))
+    return batch, batch.masked(network(batch))
 
 
 def print_rows(rows: Sequence[Row], title: str, console: Console) -> None:

@@ -87,7 +87,7 @@ def evaluate(
     size = max(1, _CHUNK // (R * problem.S * problem.N))
     for start in range(0, V, size):
         batch = held_out.batch.narrow(start, min(size, V - start)).expand(R)
-        raw = network(batch.items).float()
+        raw = network(batch).float()
         logits = batch.masked(raw)
         broken |= ~raw.isfinite().all(-1).all(-1).all(-1)
         index = problem.choose(logits)

@@ -108,7 +108,7 @@ class SelectorModule(pl.LightningModule):
         """The sum over seeds of the surrogate's mean over the batch: seeds do not mix their gradients."""
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
         target = self.problem.oracle(batch).index if self.strategy.needs_target else None
-        logits = self.network(batch.items)
+        logits = self.network(batch)
         if batch.mask is not None and self.device.type == "cpu":  # elsewhere it would wait for the device every step
             check_mask(batch.mask)
         # Reduced precision is for the network alone: estimators and critics stay in float32.

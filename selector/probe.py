@@ -54,6 +54,6 @@ class GradientProbe(pl.Callback):
         seeds = module.network.seeds
         lists = min(self.lists, module.held_out.batch.items.shape[0])
         batch = module.held_out.batch.narrow(0, lists).expand(len(seeds))
-        logits = batch.masked(module.network(batch.items).float())
+        logits = batch.masked(module.network(batch).float())
         noise = SeedNoise(seeds, f"probe/{step}", logits.device)
         return probe(module.strategy, module.problem, batch, logits, module.current_tau, noise, self.draws)[0]

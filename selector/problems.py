@@ -1,5 +1,7 @@
 """A problem: where item lists come from, how choices are judged, and how large it is."""
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from selector.assignment import assign
@@ -20,6 +22,8 @@ class Problem(nn.Module):
         N: items in a list, >= 1.
         S: slots, >= 1.
         D: features of an item, >= 1.
+        C: features of a list as a whole, >= 0, which network and critic see; drawn standard normal where the source of
+            items brings none.
         max_enumeration: the largest N^S for which the oracle tries every choice; beyond it the oracle of a critic
             that couples slots is the best found by a coordinate search.
         eligible: probability that an item is allowed, in (0, 1]; drawn anew for every list. At least one item (S of
@@ -28,8 +32,8 @@ class Problem(nn.Module):
         without_replacement: an item may fill one slot only. Needs a strategy that respects it.
 
     Raises:
-        InvalidInput: for sizes below 1, for more slots than items without replacement, and for masks per slot without
-            replacement (whether they leave every slot an item is not known before they are drawn).
+        InvalidInput: for sizes out of range, for more slots than items without replacement, and for masks per slot
+            without replacement (whether they leave every slot an item is not known before they are drawn).
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Problem(nn.Module):
         N: int,
         S: int,
         D: int = 1,
+        C: int = 0,
         max_enumeration: int = 65_536,
         eligible: float = 1.0,
         eligible_per: str = "list",
@@ -47,6 +52,7 @@ class Problem(nn.Module):
     ) -> None:
         super().__init__()
         check_at_least(1, N=N, S=S, D=D, max_enumeration=max_enumeration)
+        check_at_least(0, C=C)
         if not 0 < eligible <= 1:
             raise InvalidInput("eligible", eligible, "must be a probability in (0, 1]")
         check_choice(["list", "slot"], eligible_per=eligible_per)
@@ -55,13 +61,18 @@ class Problem(nn.Module):
         if without_replacement and eligible < 1 and eligible_per == "slot":
             raise InvalidInput("eligible_per", eligible_per, "must be list when without_replacement is true")
         self.items, self.critic = items, critic
-        self.N, self.S, self.D, self.max_enumeration = N, S, D, max_enumeration
+        self.N, self.S, self.D, self.C, self.max_enumeration = N, S, D, C, max_enumeration
         self.eligible, self.eligible_per, self.without_replacement = eligible, eligible_per, without_replacement
         critic.requires_grad_(False)  # the selector learns, its judge does not
 
     def sample(self, lead: tuple[int, ...], noise: Noise) -> Batch:
         """Fresh lists ``[*lead, N, D]`` on the device of ``noise``, with a mask if not every item is eligible."""
         batch = self.items.sample((*lead, self.N, self.D), noise)
+        if self.C and batch.context is None:
+            batch = replace(batch, context=noise.normal((*lead, self.C)))
+        there = 0 if batch.context is None else batch.context.shape[-1]
+        if there != self.C:
+            raise InvalidInput("C", self.C, f"must be {there}: that many features of a list come with its items")
         if self.eligible == 1:
             return batch
         slots = self.S if self.eligible_per == "slot" else 1
@@ -69,7 +80,7 @@ class Problem(nn.Module):
         # The luckiest items are always allowed: as many as a choice needs.
         needed = luck.kthvalue(self.S if self.without_replacement else 1, dim=-1, keepdim=True).values
         mask = (luck < self.eligible) | (luck <= needed)
-        return Batch(batch.items, mask if batch.mask is None else mask & batch.mask)
+        return replace(batch, mask=mask if batch.mask is None else mask & batch.mask)
 
     def oracle(self, batch: Batch) -> Oracle:
         """The best choice of every list, with the leading dims of ``batch``."""

@@ -73,7 +73,7 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
     Raises:
         InvalidInput: naming the object that does not fit.
     """
-    for size in ("N", "S", "D"):
+    for size in ("N", "S", "D", "C"):
         ours, theirs = getattr(network, size), getattr(problem, size)
         if ours != theirs:
             raise InvalidInput(f"network.{size}", ours, f"must be the problem's {size}, which is {theirs}")

@@ -1,6 +1,7 @@
 """The contract of a network, and layers that hold the parameters of many seeds at once.
 
-Shape legend: R seeds trained side by side · B batch · S slots · N items · D features per item · H hidden units.
+Shape legend: R seeds trained side by side · B batch · S slots · N items · D features per item ·
+C features per list · H hidden units.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from selector.batch import Batch
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.noise import SeedNoise
 
@@ -32,6 +34,7 @@ class Network(nn.Module, ABC):
         S: slots.
         D: features of an item.
         seeds: the R seeds, all different.
+        C: features of a list as a whole.
 
     Attributes:
         any_N: whether lists of another length than N can be read.
@@ -42,10 +45,11 @@ class Network(nn.Module, ABC):
 
     any_N: bool = False
 
-    def __init__(self, N: int, S: int, D: int, seeds: Sequence[int]) -> None:
+    def __init__(self, N: int, S: int, D: int, seeds: Sequence[int], C: int = 0) -> None:
         super().__init__()
         check_at_least(1, N=N, S=S, D=D)
-        self.N, self.S, self.D, self.seeds = N, S, D, tuple(seeds)
+        check_at_least(0, C=C)
+        self.N, self.S, self.D, self.C, self.seeds = N, S, D, C, tuple(seeds)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InvalidInput("seeds", list(self.seeds), "must be one or more seeds, all different")
 
@@ -54,8 +58,17 @@ class Network(nn.Module, ABC):
         return SeedNoise(self.seeds, "init")
 
     @abstractmethod
-    def forward(self, items: Tensor) -> Tensor:
-        """``[R, B, N, D] -> [R, B, S, N]``."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits ``[R, B, S, N]`` of lists with leading dims ``[R, B]``; the caller masks them."""
+
+    def with_context(self, features: Tensor, batch: Batch) -> Tensor:
+        """Append what is known about the list: ``[R, B, F] -> [R, B, F + C]``."""
+        if not self.C:
+            return features
+        if batch.context is None or batch.context.shape[-1] != self.C:
+            there = 0 if batch.context is None else batch.context.shape[-1]
+            raise ValueError(f"the network reads {self.C} context features of a list; this one has {there}")
+        return torch.cat([features, batch.context], -1)
 
 
 class StackedLinear(nn.Module):

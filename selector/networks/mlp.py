@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from selector.batch import Batch
 from selector.networks.base import Network, StackedMLP
 
 
@@ -22,6 +23,7 @@ class MLP(Network):
         depth: hidden layers.
         activation: relu, gelu, silu or tanh.
         norm: none, or layer.
+        C: features of a list as a whole.
 
     Raises:
         InvalidInput: for values out of range.
@@ -37,13 +39,14 @@ class MLP(Network):
         depth: int = 2,
         activation: str = "relu",
         norm: str = "none",
+        C: int = 0,
     ) -> None:
-        super().__init__(N, S, D, seeds)
+        super().__init__(N, S, D, seeds, C)
         # Initial logits near zero: every item starts with the same chance in every slot.
         self.body = StackedMLP(
             self.init_noise(),
             len(self.seeds),
-            N * D,
+            N * D + C,
             S * N,
             width=width,
             depth=depth,
@@ -52,6 +55,6 @@ class MLP(Network):
             last_gain=0.01,
         )
 
-    def forward(self, items: Tensor) -> Tensor:
-        logits: Tensor = self.body(items.flatten(-2)).unflatten(-1, (self.S, self.N))
+    def forward(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.body(self.with_context(batch.items.flatten(-2), batch)).unflatten(-1, (self.S, self.N))
         return logits

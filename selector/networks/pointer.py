@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from selector.batch import Batch
 from selector.networks.base import Network, StackedMLP
 
 
 class Pointer(Network):
     """Logit = ⟨query of the slot, key of the item⟩ / √H, both aware of the whole list.
 
-    An item's key comes from an MLP over (item, mean embedding of the list); a slot's query is learned and shifted by
-    the same mean. Permuting the items permutes the logits; any N can be read at run time. The logits are one matmul:
-    nothing of size B·S·N·H is ever made.
+    An item's key comes from an MLP over (item, mean embedding of the allowed items, context of the list); a slot's
+    query is learned and shifted by the same two. Permuting the items permutes the logits; any N can be read at run
+    time. The logits are one matmul: nothing of size B·S·N·H is ever made.
 
     Args:
         N: items in a list (for training; other lengths can be read).
@@ -24,6 +25,7 @@ class Pointer(Network):
         depth: hidden layers of each MLP.
         activation: relu, gelu, silu or tanh.
         norm: none, or layer.
+        C: features of a list as a whole.
 
     References:
         Vinyals, Fortunato, Jaitly, 2015, "Pointer networks"; Zaheer et al., 2017, "Deep sets" (the mean context).
@@ -41,8 +43,9 @@ class Pointer(Network):
         depth: int = 2,
         activation: str = "relu",
         norm: str = "none",
+        C: int = 0,
     ) -> None:
-        super().__init__(N, S, D, seeds)
+        super().__init__(N, S, D, seeds, C)
         R, noise = len(self.seeds), self.init_noise()
 
         def mlp(inputs: int, last_gain: float) -> StackedMLP:
@@ -59,17 +62,27 @@ class Pointer(Network):
             )
 
         self.embed = mlp(D, last_gain=1.0)
-        self.key = mlp(D + width, last_gain=1.0)
-        self.shift = mlp(width, last_gain=0.01)
+        self.key = mlp(D + width + C, last_gain=1.0)
+        self.shift = mlp(width + C, last_gain=0.01)
         self.query = nn.Parameter(noise.normal([R, 1, S, width]))
         self.scale = 0.1 / width**0.5  # 0.1: initial logits near zero
 
-    def forward(self, items: Tensor) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
+        items = batch.items
         R, B, N, _ = items.shape
         flat = items.flatten(1, 2)  # [R, B·N, D]
-        context = self.embed(flat).unflatten(1, (B, N)).mean(2)  # [R, B, H]
+        embedded = self.embed(flat).unflatten(1, (B, N))  # [R, B, N, H]
+        context = self.with_context(mean_over(embedded, batch.allowed), batch)  # [R, B, H + C]
         with_context = torch.cat([items, context.unsqueeze(2).expand(R, B, N, -1)], -1)
         key = self.key(with_context.flatten(1, 2)).unflatten(1, (B, N))  # [R, B, N, H]
         query = self.query + self.shift(context).unsqueeze(2)  # [R, B, S, H]
         logits: Tensor = self.scale * (query @ key.transpose(-1, -2))
         return logits
+
+
+def mean_over(items: Tensor, allowed: Tensor | None) -> Tensor:
+    """The mean of the allowed items: ``[*, N, H] -> [*, H]``; ``allowed`` is ``[*, N]``, None is all."""
+    if allowed is None:
+        return items.mean(-2)
+    weights = allowed.to(items.dtype).unsqueeze(-1)
+    return (items * weights).sum(-2) / weights.sum(-2).clamp(min=1)

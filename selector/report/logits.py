@@ -18,7 +18,7 @@ def draw_logits(network: Network, held_out: HeldOut, path: Path) -> None:
     A dot marks the argmax, a ring the oracle's item.
     """
     batch = held_out.batch.narrow(0, 1)
-    pi = network(batch.expand(len(network.seeds)).items)[0, 0].softmax(-1)
+    pi = batch.masked(network(batch.expand(len(network.seeds)))[:1, 0])[0].softmax(-1)
     S, N = pi.shape
     figure = Figure(figsize=(1.6 + min(0.75 * N, 12), 1.6 + min(0.6 * S, 8)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

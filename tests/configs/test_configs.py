@@ -14,10 +14,10 @@ from tests.support import CONFIGS, ROOT, compose, names
 
 # What each group's target gets from elsewhere, and so must not offer.
 GIVEN: dict[str, set[str]] = {
-    "items": {"N", "S", "D"},
-    "critic": {"N", "S", "D"},
-    "network": {"N", "S", "D", "seeds"},
-    "strategy": {"N", "S", "D", "seeds", "separable"},
+    "items": {"N", "S", "D", "C"},
+    "critic": {"N", "S", "D", "C"},
+    "network": {"N", "S", "D", "C", "seeds"},
+    "strategy": {"N", "S", "D", "C", "seeds", "separable"},
     "tau": set(),
     "optimizer": set(),
     "logger": {"name", "seeds", "config"},

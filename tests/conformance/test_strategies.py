@@ -382,7 +382,7 @@ def test_it_trains_with_the_default_problem(name: str) -> None:
     experiment = build_experiment(compose(f"strategy={name}", "network.width=8", "seed=2", "seeds=2"))
     problem, strategy = experiment.problem, experiment.strategy
     batch: Batch = problem.sample((2, 4), SeedNoise((2, 3), "items"))
-    logits = experiment.network(batch.items)
+    logits = experiment.network(batch)
     target = problem.oracle(batch).index if strategy.needs_target else None
     selection = strategy.select(logits, experiment.tau(0), SeedNoise((2, 3), "strategy"), target)
     losses = problem.critic(selection.pick(batch.items), batch)

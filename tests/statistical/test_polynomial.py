@@ -92,7 +92,7 @@ def test_the_problem_is_the_papers(p: float) -> None:
     assert oracle.loss.tolist() == pytest.approx([0.45**p] * 3, rel=1e-6)
     assert (oracle.index == 1).all()
     assert oracle.random_loss.tolist() == pytest.approx([(0.55**p + 0.45**p) / 2] * 3, rel=1e-6)
-    logits = experiment.network(batch.items.unsqueeze(0))
+    logits = experiment.network(batch.expand(1))
     assert logits.shape == (1, 3, 128, 2)
     assert 0.005 < float(logits.detach().abs().max()) <= 0.01
 

@@ -25,10 +25,19 @@ def test_without_a_mask_the_logits_stay() -> None:
     assert Batch(torch.zeros(2, 4, 1)).masked(logits) is logits
 
 
-def test_items_and_mask_change_their_leading_dims_together() -> None:
+def test_items_mask_and_context_change_their_leading_dims_together() -> None:
     items, mask = torch.arange(24.0).view(6, 4, 1), torch.arange(6 * 2 * 4).view(6, 2, 4) % 3 > 0
-    batch = Batch(items, mask)
+    batch = Batch(items, mask, torch.arange(18.0).view(6, 3))
     folded = batch.reshape(2, 3)
+    assert folded.context is not None
+    assert folded.context.shape == (2, 3, 3)
+    assert folded.context[1, 0].tolist() == [9.0, 10.0, 11.0]
+    repeats = folded.repeat(5).context
+    assert repeats is not None
+    assert torch.equal(repeats[:, 4], folded.context)
+    few = batch.narrow(2, 3).context
+    assert few is not None
+    assert few.tolist() == [[6.0, 7.0, 8.0], [9.0, 10.0, 11.0], [12.0, 13.0, 14.0]]
     assert folded.mask is not None
     assert folded.items.shape == (2, 3, 4, 1)
     assert torch.equal(folded.mask.flatten(0, 1), mask)
@@ -43,6 +52,14 @@ def test_items_and_mask_change_their_leading_dims_together() -> None:
     assert part.mask is not None
     assert torch.equal(part.items, items[2:5])
     assert torch.equal(part.mask, mask[2:5])
+
+
+def test_an_item_is_allowed_when_some_slot_may_choose_it() -> None:
+    mask = torch.tensor([[[True, False, False], [False, True, False]]])
+    allowed = Batch(torch.zeros(1, 3, 1), mask).allowed
+    assert allowed is not None
+    assert allowed.tolist() == [[True, True, False]]
+    assert Batch(torch.zeros(1, 3, 1)).allowed is None
 
 
 def test_a_mask_that_leaves_nothing_is_refused_by_list_and_slot() -> None:

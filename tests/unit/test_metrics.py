@@ -28,8 +28,8 @@ class Fixed(Network):
         super().__init__(N, S, 1, (0, 1))
         self.wanted = nn.Parameter(torch.tensor([5.0, 0.0]))
 
-    def forward(self, items: Tensor) -> Tensor:
-        logits = -(items - self.wanted.view(-1, 1, 1, 1)).abs().squeeze(-1)
+    def forward(self, batch: Batch) -> Tensor:
+        logits = -(batch.items - self.wanted.view(-1, 1, 1, 1)).abs().squeeze(-1)
         return logits.unsqueeze(-2).expand(-1, -1, S, -1)
 
 
@@ -110,7 +110,7 @@ def test_masked_items_are_never_chosen_and_spread_and_entropy_are_over_the_allow
     assert chosen.all()
     if distinct:
         assert (measured.index[..., 0] != measured.index[..., 1]).all()
-    logits = network(held_out.batch.expand(2).items).detach()
+    logits = network(held_out.batch.expand(2)).detach()
     for r in range(2):
         spreads, entropies, expected = [], [], []
         for v in range(V):
@@ -163,8 +163,8 @@ def test_the_entropy_is_the_formula_and_its_gradient_finite_at_masked_logits() -
 class Diverged(Fixed):
     """Seed 1 has become NaN."""
 
-    def forward(self, items: Tensor) -> Tensor:
-        logits = super().forward(items).clone()
+    def forward(self, batch: Batch) -> Tensor:
+        logits = super().forward(batch).clone()
         logits[1] = torch.nan
         return logits
 

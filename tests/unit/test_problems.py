@@ -1,11 +1,12 @@
 """Problems: which items are eligible, and how a choice is made."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from selector.batch import check_mask
+from selector.batch import Batch, check_mask
 from selector.critics import SumTarget, TargetValue
 from selector.errors import InvalidInput
 from selector.items import Uniform
@@ -102,3 +103,26 @@ def test_the_oracle_of_a_problem_keeps_the_leading_dims() -> None:
         assert oracle.loss.shape == (2, 4)
         assert oracle.index.shape == (2, 4, S)
         assert oracle.kind == made.oracle_kind
+
+
+def test_a_context_is_drawn_per_list_and_leaves_the_items_as_they_were() -> None:
+    batch = problem(C=2).sample((3, 5), SeedNoise([7, 0, 1], "items"))
+    assert batch.context is not None
+    assert batch.context.shape == (3, 5, 2)
+    assert len(batch.context.flatten().unique()) == 30
+    assert torch.equal(batch.items, problem().sample((3, 5), SeedNoise([7, 0, 1], "items")).items)
+    alone = problem(C=2).sample((1, 5), SeedNoise([0], "items")).context
+    assert alone is not None
+    assert torch.equal(batch.context[1:2], alone)
+
+
+def test_a_source_brings_its_own_context_of_the_stated_size() -> None:
+    class Known(Uniform):
+        def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
+            return Batch(super().sample(shape, noise).items, context=torch.ones(*shape[:-2], 3))
+
+    batch = Problem(Known(), TargetValue(0.5), N=N, S=S, C=3).sample((4,), Noise())
+    assert batch.context is not None
+    assert batch.context.tolist() == [[1.0] * 3] * 4
+    with pytest.raises(InvalidInput, match=r"C=2.*must be 3"):
+        Problem(Known(), TargetValue(0.5), N=N, S=S, C=2).sample((4,), Noise())

@@ -39,7 +39,7 @@ def test_accumulated_batches_count_as_samples() -> None:
     assert (result.steps, result.samples) == (4, 4 * 3 * 4)
 
 
-@pytest.mark.parametrize("size", ["N", "S", "D"])
+@pytest.mark.parametrize("size", ["N", "S", "D", "C"])
 def test_a_network_of_another_size_is_refused(size: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         fit(small_problem(), small_network(**{size: 3}), STGumbel(), **SIZES)
