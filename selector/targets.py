@@ -46,7 +46,8 @@ def locate(path: str, key: str, trust: Iterable[str] = ()) -> object:
     """
     *parts, name = path.split(".")
     if not parts or not all(part.isidentifier() and not iskeyword(part) for part in (*parts, name)):
-        raise InvalidInput(key, path, "must be a dotted name: module.Class")
+        shown = path if path.isprintable() else repr(path)
+        raise InvalidInput(key, shown, "must be a dotted name: module.Class")
     top, module = parts[0], ".".join(parts)
     if top == "selector" or top in trust:
         try:
