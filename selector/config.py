@@ -85,6 +85,7 @@ class Schema:
     stop_at_regret: float | None = None
     patience: int | None = None
     trust: list[str] = field(default_factory=list)
+    steps_per_call: int | None = None
     resume: str | None = None
     problem: ProblemSchema = field(default_factory=ProblemSchema)
     items: Any = MISSING

@@ -32,7 +32,18 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 NAME = r"[\w.+=,-]+(/[\w.+=,-]+)*"
 # What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
-MAY_CHANGE = ("name", "resume", "trust", "max_steps", "stop_at_regret", "patience", "logger", "accelerator", "trainer")
+MAY_CHANGE = (
+    "name",
+    "resume",
+    "trust",
+    "max_steps",
+    "stop_at_regret",
+    "patience",
+    "logger",
+    "accelerator",
+    "trainer",
+    "steps_per_call",
+)
 
 # Groups whose target may be any code of the user's own, with options of its own.
 OWN = ("critic",)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from selector.batch import check_mask
+from selector.calls import optimize, recount_batches
 from selector.metrics import Evaluation, HeldOut, entropy, evaluate
 from selector.networks import Network
 from selector.noise import SeedNoise
@@ -64,6 +65,7 @@ class SelectorModule(pl.LightningModule):
         entropy: weight of the bonus on the entropy of softmax(l), summed over slots; None is no bonus. Unbiased
             estimators commit to an item early without one.
         compile_network: compile the network's forward and backward pass with ``torch.compile``.
+        steps_per_call: optimizer steps that one Lightning step makes; must divide ``val_every``.
 
     Attributes:
         evaluation: the newest :class:`Evaluation`, of step ``evaluated_step``.
@@ -86,12 +88,14 @@ class SelectorModule(pl.LightningModule):
         max_steps: int,
         entropy: EntropyBonus | None = None,
         compile_network: bool = False,
+        steps_per_call: int = 1,
     ) -> None:
         super().__init__()
         self.problem, self.network, self.strategy, self.tau = problem, network, strategy, tau
         self.optimizer_options = optimizer
         self.entropy = entropy if entropy is not None else EntropyBonus()
         self.batch_size, self.val_every, self.max_steps = batch_size, val_every, max_steps
+        self.steps_per_call = steps_per_call
         self._held_out_lists = held_out
         if compile_network:
             network.compile()  # in place: the names in checkpoints stay the same
@@ -105,7 +109,15 @@ class SelectorModule(pl.LightningModule):
     # ---- what happens in a step -------------------------------------------------------------------------------
 
     def training_step(self, _: int) -> Tensor:
-        """The sum over seeds of the surrogate's mean over the batch: seeds do not mix their gradients."""
+        """The objective of a call's last step; the steps before it are made here, without Lightning's hooks."""
+        step = self.trainer.global_step
+        last = min(step - step % self.steps_per_call + self.steps_per_call, self.trainer.max_steps) - 1
+        for _ in range(last - step):
+            optimize(self, self.objective())
+        return self.objective()
+
+    def objective(self) -> Tensor:
+        """The sum over seeds of the surrogate's mean over a fresh batch: seeds do not mix their gradients."""
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
         target = self.problem.oracle(batch).index if self.strategy.needs_target else None
         logits = self.network(batch)
@@ -161,7 +173,12 @@ class SelectorModule(pl.LightningModule):
         self.held_out = HeldOut.draw(self.problem.to(device), self._held_out_lists, device)
 
     def train_dataloader(self) -> Iterable[int]:
-        return range(self.val_every * self.trainer.accumulate_grad_batches)
+        return range(self._calls)
+
+    @property
+    def _calls(self) -> int:
+        """Lightning's batches in a validation period."""
+        return self.val_every * self.trainer.accumulate_grad_batches // self.steps_per_call
 
     def val_dataloader(self) -> Iterable[int]:
         return range(1)  # one validation batch stands for all held-out lists, which evaluate() reads in chunks
@@ -194,6 +211,7 @@ class SelectorModule(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        recount_batches(checkpoint, self.val_every, self._calls)
         state = checkpoint["selector"]
         for name, noise in self._noise.items():
             noise.load_state_dict(state["noise"][name])

@@ -105,6 +105,7 @@ def train(cfg: DictConfig, experiment: Experiment, **options: Any) -> Result:
         stop_at_regret=cfg.stop_at_regret,
         patience=cfg.patience,
         compile_network=cfg.accelerator.compile,
+        steps_per_call=cfg.steps_per_call,
         trainer=experiment.trainer,
         **options,
     )
@@ -197,7 +198,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
 
 def digest(cfg: DictConfig) -> str:
     """A fingerprint of everything in a configuration that can change the numbers."""
-    content = plain(cfg, without=("name", "resume", "trust", "logger"))
+    content = plain(cfg, without=("name", "resume", "trust", "logger", "steps_per_call"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

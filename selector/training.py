@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from selector.calls import steps_per_call as choose_steps_per_call
 from selector.checkpoints import LAST, AtomicCheckpointIO, Checkpoints
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
@@ -115,6 +116,7 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
     console: Console | None = None,
     compile_network: bool = False,
+    steps_per_call: int | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> tuple[Network, Result]:
     """Train the seeds of ``network`` side by side.
@@ -140,6 +142,8 @@ def fit(
         callbacks: further Lightning callbacks.
         console: prints progress; None is silent.
         compile_network: use ``torch.compile``.
+        steps_per_call: optimizer steps that one Lightning step makes, which changes nothing but the time; None
+            chooses, see :func:`selector.calls.steps_per_call`.
         trainer: further arguments of ``lightning.pytorch.Trainer``; they win over what this function would pass.
 
     Returns:
@@ -161,6 +165,14 @@ def fit(
     if resume and folder is not None:
         check_resume(folder, steps)
 
+    calls = choose_steps_per_call(
+        steps_per_call,
+        val_every=val_every,
+        probe_every=probe_every,
+        logits=len(network.seeds) * batch_size * problem.S * problem.N,
+        trainer=trainer or {},
+        callbacks=callbacks,
+    )
     module = SelectorModule(
         problem,
         network,
@@ -173,6 +185,7 @@ def fit(
         max_steps=steps,
         entropy=entropy,
         compile_network=compile_network,
+        steps_per_call=calls,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

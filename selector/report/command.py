@@ -15,8 +15,9 @@ from selector.errors import InvalidInput
 from selector.files import write_atomically
 from selector.report import figures, page
 from selector.report.collect import Collection, collect
-from selector.report.comparison import Comparison, Standing, compare, known, number
+from selector.report.comparison import Comparison, compare
 from selector.report.palette import assign
+from selector.report.plots import Standing, known, number
 
 _COLUMNS = [
     *("problem", "rank", "label", "strategy", "seeds", "failed"),

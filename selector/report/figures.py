@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from selector.files import write_atomically
-from selector.report import comparison
-from selector.report.comparison import (
+from selector.report.palette import DIVERGING, Style, family
+from selector.report.plots import (
+    Axis,
     LinePlot,
     MatrixPlot,
     Plot,
@@ -28,7 +29,6 @@ from selector.report.comparison import (
     offsets_of,
     probability,
 )
-from selector.report.palette import DIVERGING, Style, family
 
 _LEGEND_WIDTH = 92  # characters that fit beside each other under a figure
 
@@ -72,7 +72,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
-def _scale(axes: Axes, which: str, axis: comparison.Axis) -> None:
+def _scale(axes: Axes, which: str, axis: Axis) -> None:
     one = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xlabel if which == "x" else axes.set_ylabel)(axis.title)
     if axis.log:

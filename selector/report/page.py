@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from selector.report.comparison import (
+from selector.report.comparison import Comparison
+from selector.report.palette import Style, diverging, family
+from selector.report.plots import (
     Axis,
-    Comparison,
     Curve,
     LinePlot,
     MatrixPlot,
@@ -32,7 +33,6 @@ from selector.report.comparison import (
     offsets_of,
     probability,
 )
-from selector.report.palette import Style, diverging, family
 from selector.report.statistics import Floats
 
 Spec = dict[str, Any]

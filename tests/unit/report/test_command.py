@@ -18,8 +18,9 @@ from selector.__main__ import main
 from selector.report import figures, page
 from selector.report.collect import collect
 from selector.report.command import report
-from selector.report.comparison import Comparison, LinePlot, MatrixPlot, StripPlot, compare, drawn
+from selector.report.comparison import Comparison, compare
 from selector.report.palette import Style, assign
+from selector.report.plots import LinePlot, MatrixPlot, StripPlot, drawn
 
 RunFolder = Callable[..., Path]
 

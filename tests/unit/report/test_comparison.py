@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from selector.report.collect import collect
-from selector.report.comparison import (
+from selector.report.comparison import Comparison, compare
+from selector.report.plots import (
     Axis,
-    Comparison,
     LinePlot,
     MatrixPlot,
     Plot,
     StripPlot,
     TauPlot,
-    compare,
     drawn,
     log_ticks,
     number,
