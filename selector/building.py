@@ -160,7 +160,14 @@ def fits(value: object, hint: Any) -> bool:
 
 def type_name(hint: Any) -> str:
     """An annotation in words a user of a command line knows."""
-    words = {float: "a number", int: "a whole number", str: "a word", bool: "true or false", NoneType: "null"}
+    words = {
+        float: "a number",
+        int: "a whole number",
+        str: "a word",
+        bool: "true or false",
+        NoneType: "null",
+        Path: "a path",
+    }
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return " or ".join(type_name(argument) for argument in arguments)

@@ -126,7 +126,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     from selector.critics.own import build_critic
     from selector.gradients import check_probe
     from selector.items import Items
-    from selector.networks import Network
+    from selector.networks import Network, Standardised
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
     from selector.schedules import EntropyBonus, Schedule
@@ -166,6 +166,8 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     tau = build(cfg.tau, "tau", Schedule, trust=trust)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions, trust=trust)  # type: ignore[type-abstract]
     network = build(cfg.network, "network", Network, trust=trust, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    if items.scale is not None:
+        network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
     if is_own(cfg.critic._target_):
         check_critic(problem, strategy.needs_gradient)

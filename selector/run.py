@@ -118,7 +118,7 @@ def describe(cfg: DictConfig, experiment: Experiment) -> str:
     size = sum(parameter.numel() for parameter in network.parameters()) // len(network.seeds)
     seeds = f"seed {cfg.seed}" if cfg.seeds == 1 else f"seeds {cfg.seed}..{cfg.seed + cfg.seeds - 1} side by side"
     return (
-        f"N {p.N}, S {p.S}, D {p.D}, {p.critic.title}, {type(network).__name__} with {size:,} parameters, "
+        f"N {p.N}, S {p.S}, D {p.D}, {p.critic.title}, {network.title} with {size:,} parameters, "
         f"{type(experiment.strategy).__name__}, {seeds}, {cfg.max_steps} steps of {cfg.batch_size} lists"
     )
 

@@ -53,6 +53,11 @@ class Network(nn.Module, ABC):
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise InvalidInput("seeds", list(self.seeds), "must be one or more seeds, all different")
 
+    @property
+    def title(self) -> str:
+        """What kind of network this is, for a user to read."""
+        return type(self).__name__
+
     def init_noise(self) -> SeedNoise:
         """The streams that initial parameters are drawn from (always on the CPU: the same start on every device)."""
         return SeedNoise(self.seeds, "init")
