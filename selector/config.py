@@ -87,6 +87,7 @@ class Schema:
     trust: list[str] = field(default_factory=list)
     steps_per_call: int | None = None
     resume: str | None = None
+    checkpoints_required: bool = True
     problem: ProblemSchema = field(default_factory=ProblemSchema)
     items: Any = MISSING
     critic: Any = MISSING
