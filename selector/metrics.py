@@ -31,9 +31,9 @@ class HeldOut:
 
     @staticmethod
     def draw(problem: Problem, lists: int, device: torch.device | str = "cpu") -> "HeldOut":
-        """``lists`` lists from a stream of their own, and their oracle."""
+        """``lists`` lists from a stream of their own (or all that a file keeps for this), and their oracle."""
         # Drawn on the CPU on every device: held-out lists, and so regrets, are comparable between machines.
-        batch = problem.sample((lists,), Noise(0, "held-out")).to(device)
+        batch = problem.held_out(lists, Noise(0, "held-out")).to(device)
         if batch.mask is not None:
             check_mask(batch.mask)
         return HeldOut(batch, problem.oracle(batch))

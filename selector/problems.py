@@ -58,6 +58,10 @@ class Problem(nn.Module):
         check_choice(["list", "slot"], eligible_per=eligible_per)
         if without_replacement and S > N:
             raise InvalidInput("S", S, f"must be <= N ({N}) without replacement")
+        if without_replacement and items.fewest is not None and items.fewest < S:
+            raise InvalidInput(
+                "S", S, f"must be <= {items.fewest}, the items of the shortest list, without replacement"
+            )
         if without_replacement and eligible < 1 and eligible_per == "slot":
             raise InvalidInput("eligible_per", eligible_per, "must be list when without_replacement is true")
         self.items, self.critic = items, critic
@@ -67,7 +71,15 @@ class Problem(nn.Module):
 
     def sample(self, lead: tuple[int, ...], noise: Noise) -> Batch:
         """Fresh lists ``[*lead, N, D]`` on the device of ``noise``, with a mask if not every item is eligible."""
-        batch = self.items.sample((*lead, self.N, self.D), noise)
+        return self._judged(self.items.sample((*lead, self.N, self.D), noise), noise)
+
+    def held_out(self, lists: int, noise: Noise) -> Batch:
+        """Lists to measure with, ``[V, N, D]``: never trained on, V <= ``lists``. Otherwise as :meth:`sample`."""
+        return self._judged(self.items.held_out((lists, self.N, self.D), noise), noise)
+
+    def _judged(self, batch: Batch, noise: Noise) -> Batch:
+        """Lists from the source with what the problem adds: context where the source has none, and eligibility."""
+        lead = batch.items.shape[:-2]
         if self.C and batch.context is None:
             batch = replace(batch, context=noise.normal((*lead, self.C)))
         there = 0 if batch.context is None else batch.context.shape[-1]
@@ -77,10 +89,11 @@ class Problem(nn.Module):
             return batch
         slots = self.S if self.eligible_per == "slot" else 1
         luck = noise.uniform((*lead, slots, self.N))
+        if batch.mask is not None:  # an item that is not there has no luck
+            luck = luck.masked_fill(~batch.mask, 2.0)
         # The luckiest items are always allowed: as many as a choice needs.
         needed = luck.kthvalue(self.S if self.without_replacement else 1, dim=-1, keepdim=True).values
-        mask = (luck < self.eligible) | (luck <= needed)
-        return replace(batch, mask=mask if batch.mask is None else mask & batch.mask)
+        return replace(batch, mask=(luck < self.eligible) | (luck <= needed))
 
     def oracle(self, batch: Batch) -> Oracle:
         """The best choice of every list, with the leading dims of ``batch``."""

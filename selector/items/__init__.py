@@ -1,5 +1,6 @@
 """Where item lists come from."""
 
+from selector.items.file import File
 from selector.items.generators import Fixed, Integers, Items, Normal, Uniform
 
-__all__ = ["Fixed", "Integers", "Items", "Normal", "Uniform"]
+__all__ = ["File", "Fixed", "Integers", "Items", "Normal", "Uniform"]

@@ -8,10 +8,19 @@ import torch
 from selector.batch import Batch
 from selector.errors import InvalidInput, check_finite, check_positive
 from selector.noise import Noise
+from selector.scaling import Scale
 
 
 class Items(ABC):
-    """A source of item lists."""
+    """A source of item lists.
+
+    Attributes:
+        scale: how a network should standardise the items; None: it reads them as they are.
+        fewest: items of the shortest list; None: every list has as many as were asked for.
+    """
+
+    scale: Scale | None = None
+    fewest: int | None = None
 
     @abstractmethod
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:
@@ -24,6 +33,15 @@ class Items(ABC):
         Returns:
             Lists of float32 items ``[*, N, D]``; with a mask where a source knows which items are allowed.
         """
+
+    def held_out(self, shape: Sequence[int], noise: Noise) -> Batch:
+        """Lists to measure with, which :meth:`sample` never gives.
+
+        Args:
+            shape: ``[V, N, D]``; a source that has fewer than V lists gives all it has.
+            noise: a stream of its own; a source that draws every list anew needs nothing else.
+        """
+        return self.sample(shape, noise)
 
 
 class Uniform(Items):

@@ -26,6 +26,7 @@ class Strategy(nn.Module, ABC):
 
     Attributes:
         needs_target: whether :meth:`select` wants the oracle's items.
+        needs_gradient: whether the critic must be differentiable; else its losses alone are used.
         without_replacement: whether a selection never uses an item for two slots.
         hard: whether the filled slots are exact items (else they are mixtures).
         seeds: for how many seeds the strategy keeps a state, which is then the first leading dim of the logits (any
@@ -34,6 +35,7 @@ class Strategy(nn.Module, ABC):
     """
 
     needs_target: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = True
     without_replacement: ClassVar[bool] = False
     hard: ClassVar[bool] = True
     seeds: int | None = None
