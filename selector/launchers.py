@@ -132,10 +132,12 @@ def requeueing() -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         try:
             requeue(signum, frame)
-        except subprocess.CalledProcessError as error:
-            if error.returncode > 0:
+        except subprocess.CalledProcessError:
+            # SLURM ends what runs in the job as soon as it was asked to, often the asking command as well, or has
+            # the job in the queue again when the command looks once more: neither is a refusal.
+            show = ["scontrol", "show", "job", os.environ["SLURM_JOB_ID"]]
+            if "JobState=RUNNING" in subprocess.run(show, capture_output=True, text=True).stdout:
                 raise
-            # SLURM ends what runs in the job as soon as it was asked to, the asking command as well.
             sys.exit(-1)
 
     signal.signal(signal.SIGUSR2, handle)
