@@ -55,6 +55,9 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         return result
 
     logger = build_logger(cfg, experiment.network.seeds) if is_lead() else None
+    if isinstance(logger, SeedWandb):
+        later = f"send it later with: python -m selector sync {folder}"
+        logger.say = lambda line: console.print(f"W&B {line}; {later}", **LINE)
     console.print(f"{cfg.name}: {describe(cfg, experiment)}", **LINE)
     if resuming:
         state = newest(folder).content
@@ -63,6 +66,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             was = state["selector"]["max_steps"]
             console.print(f"max_steps was {was}: schedules that ended there now end at {cfg.max_steps}.", **LINE)
     try:
+        if isinstance(logger, SeedWandb) and cfg.accelerator.devices == 1:
+            logger.start()  # with several, the training may run in forked processes: W&B starts there
         result = train(
             cfg,
             experiment,
