@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
     evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
+    evaluating.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
     evaluating.set_defaults(do=_evaluate)
     probing = commands.add_parser("probe", help="bias and variance of gradient estimators on a problem")
     probing.add_argument("overrides", nargs="*", help="as for train.py: problem=sum_target strategy=st_sampled,reinmax")
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from selector.config import load_run
 
-    cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt")
+    cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt", trust=arguments.trust)
     from rich.console import Console
 
     from selector.run import evaluate_run
