@@ -24,7 +24,7 @@ from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.recording import Record
 
 # Seconds: W&B itself waits 90 for a server that does not answer, and without end for the last of what it sends.
-_START_WITHIN = 6.0
+_START_WITHIN = 5.0
 _FINISH_WITHIN = 8.0
 UNSENT = "unsent"  # a file in the folder of an online run whose end W&B does not have
 
