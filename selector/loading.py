@@ -1,0 +1,67 @@
+"""Reading a checkpoint that anyone may have written."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selector.errors import InvalidInput
+from selector.untrusted import check_file, reason
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a run's checkpoint holds, on the CPU. No code in it is ever run.
+
+    Returns:
+        Among others ``state_dict`` (dense tensors by name), ``global_step`` and ``selector``, which has ``seeds``.
+
+    Raises:
+        InvalidInput: with the key "checkpoint", for a file that is missing, cut off, changed, or none of a run.
+    """
+    try:
+        check_file(path)
+        _check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except InvalidInput as error:
+        raise InvalidInput("checkpoint", path, error.allowed) from None
+    except Exception as error:  # pickles, archives and tensors can be broken in a dozen ways, each with its exception
+        raise InvalidInput("checkpoint", path, f"is damaged, or no checkpoint ({reason(error)})") from None
+    problem = _what_is_wrong(content)
+    if problem:
+        raise InvalidInput("checkpoint", path, f"is no checkpoint of a run: {problem}")
+    return dict(content)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that torch did not write: it stores everything as it is, and notes a checksum."""
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise ValueError("holds something compressed")  # which could unpack to any size
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError("a checksum is wrong")
+
+
+def _what_is_wrong(content: object) -> str | None:
+    """The first thing that is not as a run writes it; None if all is."""
+    if not isinstance(content, dict):
+        return "it holds no dictionary"
+    state, step, own = (content.get(name) for name in ("state_dict", "global_step", "selector"))
+    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+        return "global_step is missing"
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        return "state_dict is missing"
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            return f"{name[:60]!r} is no dense tensor"
+        if value.is_quantized or value.is_complex() or type(value) not in (Tensor, torch.nn.Parameter):
+            return f"{name[:60]!r} is no plain tensor"
+    seeds = own.get("seeds") if isinstance(own, dict) else None
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        return "its seeds are missing"
+    if len(set(seeds)) < len(seeds):
+        return "a seed is there twice"
+    return None
