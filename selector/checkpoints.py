@@ -1,7 +1,8 @@
 """Checkpoints that hold all a bit-identical continuation needs, and are whole or absent."""
 
-import os
-import shutil
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +10,115 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from selector.files import write_atomically
+from selector.errors import InvalidInput
+from selector.files import link, write_atomically
+from selector.loading import DamagedCheckpoint, read_checkpoint
 from selector.module import SelectorModule
+from selector.stopping import Stopped, StopRequests
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint to go on from.
+
+    Attributes:
+        path: the file.
+        step: the optimizer step it was written at.
+        content: what it holds.
+        note: one line about newer ones that are damaged; None if there are none.
+    """
+
+    path: Path
+    step: int
+    content: dict[str, Any]
+    note: str | None = None
+
+
+def exists(folder: Path) -> bool:
+    """Whether a run folder holds a checkpoint, sound or not."""
+    return any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS, BEST))
+
+
+def newest(folder: Path) -> Found:
+    """The newest sound checkpoint of a run folder: the last one, else the one before it, else the best one.
+
+    Raises:
+        InvalidInput: when there is none.
+    """
+    damaged = []
+    for name in (LAST, PREVIOUS, BEST):
+        path = folder / "checkpoints" / name
+        try:
+            content = read_checkpoint(path)
+        except DamagedCheckpoint as error:
+            damaged.append(str(error))
+            continue
+        step = int(content["global_step"])
+        note = f"{'; '.join(damaged)}: going on from {name}, step {step}" if damaged else None
+        return Found(path, step, content, note)
+    raise InvalidInput("resume", folder, f"no sound checkpoint is there to go on from: {'; '.join(damaged)}")
+
+
+def restore(found: Found) -> Path:
+    """Give a checkpoint that was found behind damaged ones the place of the last one, and take these away.
+
+    Returns:
+        The path of the last checkpoint.
+    """
+    last = found.path.with_name(LAST)
+    if found.path != last:
+        link(found.path, last)
+        for name in (PREVIOUS, BEST):
+            try:
+                read_checkpoint(found.path.with_name(name))
+            except DamagedCheckpoint:
+                found.path.with_name(name).unlink(missing_ok=True)
+    return last
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the old checkpoint and renames: a kill at any moment leaves a whole one. Never unpickles code."""
+    """Writes beside the old checkpoint and renames: a kill at any moment leaves a whole one. Never unpickles code.
+
+    What ``last.ckpt`` held becomes ``previous.ckpt``.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ARG002
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # torch does not say what went wrong when it writes a file itself: the disk is full, say
+        torch.save(checkpoint, content)
+        previous = path.with_name(PREVIOUS) if path.name == LAST else None
+        with write_atomically(path, previous) as temporary, temporary.open("wb") as f:
+            f.write(content.getbuffer())
 
 
 class Checkpoints(pl.Callback):
     """After every validation: ``last.ckpt``, and ``best.ckpt`` where the mean regret over seeds is the lowest so far.
 
+    The last one before stays as ``previous.ckpt``.
+
     Args:
         folder: where the checkpoints go.
+        required: whether an error in writing one ends the training; if not, it goes on, and tries again next time.
+        saved: called whenever a checkpoint was written, and when the training goes on without.
+        say: prints a line.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        required: bool = True,
+        saved: Callable[[pl.Trainer], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.folder = folder
+        self.required, self.saved, self.say = required, saved, say
         self.best: float | None = None
         self.best_step = 0
+        self._failing = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         if trainer.is_global_zero:
@@ -50,19 +134,76 @@ class Checkpoints(pl.Callback):
         improved = self.best is None or regret < self.best
         if improved:
             self.best, self.best_step = regret, trainer.global_step
-        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
-        if improved and trainer.is_global_zero:
-            # A second name for the same bytes: `last` is replaced by renaming, so `best` keeps them.
-            temporary = self.folder / f".{BEST}.{os.getpid()}.tmp"
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(self.folder / LAST, temporary)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(self.folder / LAST, temporary)
-            temporary.replace(self.folder / BEST)
+        self.save(trainer, best=improved)
+
+    def save(self, trainer: pl.Trainer, *, best: bool = False) -> None:
+        """Write ``last.ckpt``, and give it the second name ``best.ckpt`` if it is ``best``.
+
+        Raises:
+            OSError: when it cannot be written and is required.
+        """
+        try:
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            if best and trainer.is_global_zero:
+                link(self.folder / LAST, self.folder / BEST)  # `last` is replaced by renaming: `best` keeps its bytes
+            self._failing = False
+        except OSError as error:
+            if self.required:
+                because = f"checkpoint of step {trainer.global_step} not written ({error.strerror}); with "
+                because += "checkpoints_required=false the training goes on"
+                raise OSError(error.errno, because, error.filename) from error
+            if not self._failing:
+                self.say(f"checkpoint of step {trainer.global_step} not written ({error.strerror}); training on")
+            self._failing = True
+        self.saved(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+
+
+class Stopping(pl.Callback):
+    """Ends the training after the step in which a signal asked for it, with a checkpoint of that very step.
+
+    Must come after all callbacks whose state belongs into the checkpoint.
+
+    Args:
+        requests: where signals arrive.
+        checkpoints: writes the checkpoint; None writes none.
+
+    Raises:
+        Stopped: from within the training.
+    """
+
+    def __init__(self, requests: StopRequests, checkpoints: Checkpoints | None) -> None:
+        self.requests, self.checkpoints = requests, checkpoints
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.requests.install()  # Lightning's own handler ends a run without a checkpoint
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, SelectorModule)
+        if trainer.fit_loop._should_accumulate() or not self._asked(trainer):
+            return
+        if trainer.fit_loop.epoch_loop._is_training_done:
+            return  # the validation that follows belongs to this step, and its checkpoint comes after it
+        if self.checkpoints is not None:
+            self.checkpoints.save(trainer)
+        self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        if self._asked(trainer):
+            self._stop(trainer)
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        asked = self.requests.signum is not None
+        if trainer.world_size > 1:  # all processes stop at the same step, whichever of them got the signal
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        return asked
+
+    def _stop(self, trainer: pl.Trainer) -> None:
+        self.requests.signum = self.requests.signum or Stopped().signum
+        self.requests.stopped_at = trainer.global_step if self.checkpoints is not None else None
+        raise Stopped(self.requests.signum, self.requests.stopped_at)

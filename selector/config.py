@@ -85,6 +85,7 @@ class Schema:
     patience: int | None = None
     steps_per_call: int | None = None
     resume: str | None = None
+    checkpoints_required: bool = True
     problem: ProblemSchema = field(default_factory=ProblemSchema)
     items: Any = MISSING
     critic: Any = MISSING

@@ -4,8 +4,9 @@ import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,45 @@ from selector.errors import InvalidInput
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary name beside ``path``; when the block ends without an error, what was written there becomes
-    ``path``, on disk before it gets its name. After an error nothing is left behind."""
+    ``path``, on disk before it gets its name. After an error nothing is left behind.
+
+    Args:
+        path: the file.
+        previous: gets what stood in ``path`` before.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as f:
             os.fsync(f.fileno())
+        if previous is not None and path.exists():
+            link(path, previous)
         temporary.replace(path)
+        with suppress(OSError):  # the name as well must outlive a power cut; not every file system can
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link(path: Path, name: Path) -> None:
+    """Give ``path`` a second name in the same folder, in place of what had it; a copy where there are no hard links.
+
+    A file that is only ever replaced by renaming keeps its bytes under the second name.
+    """
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+        temporary.replace(name)
     finally:
         temporary.unlink(missing_ok=True)
 

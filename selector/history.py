@@ -4,6 +4,7 @@ Shape legend: R seeds trained side by side.
 """
 
 import csv
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,15 @@ class History:
     Args:
         seeds: the R seeds.
         path: the csv file; None keeps the history in memory only.
+        records: what is in it already.
+        required: whether an error in writing the file is raised; if not, the next record tries to write all of it.
     """
 
     seeds: Sequence[int]
     path: Path | None = None
     records: list[Record] = field(default_factory=list)
+    required: bool = True
+    _behind: bool = field(default=False, repr=False)
 
     def start(self) -> None:
         """Begin an empty file."""
@@ -49,9 +54,21 @@ class History:
     def append(self, record: Record) -> None:
         """Add a record, and its rows to the file at once."""
         self.records.append(record)
-        if self.path is not None:
-            with self.path.open("a", newline="") as f:
-                csv.writer(f).writerows(self._rows(record))
+        if self.path is None:
+            return
+        try:
+            if self._behind:
+                self._write_all()
+            else:
+                with self.path.open("a", newline="") as f:
+                    csv.writer(f).writerows(self._rows(record))
+                    f.flush()
+                    os.fsync(f.fileno())  # a checkpoint that outlives a power cut needs the records before it
+            self._behind = False
+        except OSError:
+            if self.required:
+                raise
+            self._behind = True
 
     def series(self, key: str) -> tuple[list[int], list[list[float]]]:
         """(samples, values per seed) of every record that has ``key``."""

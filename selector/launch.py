@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from selector import sweep
 from selector.errors import InvalidInput
 from selector.processes import is_lead
+from selector.stopping import Stopped, TerminateAsStopped
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -38,6 +39,7 @@ MAY_CHANGE = (
     "max_steps",
     "stop_at_regret",
     "patience",
+    "checkpoints_required",
     "logger",
     "accelerator",
     "trainer",
@@ -54,8 +56,13 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         argv: the command line without the program's name.
 
     Returns:
-        The exit code: 0 done, 2 bad input, 3 training failed, 130 interrupted.
+        The exit code: 0 done, 2 bad input, 3 training failed, 130 stopped by SIGINT, 143 by SIGTERM.
     """
+    with TerminateAsStopped():
+        return _main(application, config_dir, argv)
+
+
+def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]) -> int:
     if not is_lead():  # started by Lightning beside a process that has checked everything
         application()
         return 0
@@ -81,7 +88,7 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
                         sys.argv.append(f"name={folders[0].name}")
         sweep.begin(len(folders))
         application()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         for folder in folders[:1]:
             for empty in (folder, folder.parent):  # made here, and nothing came into it
                 with suppress(OSError):
@@ -89,7 +96,7 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         if arguments.multirun:
             sweep.end([folder for folder in folders if folder.exists()])
         print("interrupted", file=sys.stderr)
-        return 130
+        return stop.exit_code if isinstance(stop, Stopped) else 130
     except (InvalidInput, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -97,7 +104,7 @@ def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str])
         return 2
     if arguments.multirun and not only_shows:
         return sweep.end(folders)
-    return 3 if any((folder / sweep.FAILED).exists() for folder in folders) else 0
+    return 3 if sweep.any_failed() or any((folder / sweep.FAILED).exists() for folder in folders) else 0
 
 
 def claim(folder: Path) -> Path:
@@ -124,8 +131,8 @@ def continue_run(overrides: Sequence[str]) -> list[str]:
     stored = folder / ".hydra" / "overrides.yaml"
     if not folder.is_dir():
         raise InvalidInput("resume", folder, "no such folder; must be a run folder or auto")
-    if not stored.is_file() or not (folder / "checkpoints" / "last.ckpt").is_file():
-        raise InvalidInput("resume", folder, "must be a run folder that holds .hydra/ and checkpoints/last.ckpt")
+    if not stored.is_file() or not any((folder / "checkpoints").glob("*.ckpt")):
+        raise InvalidInput("resume", folder, "must be a run folder that holds .hydra/ and a checkpoint")
     started_with = [str(o) for o in OmegaConf.load(stored) if not re.match(r"(resume|name)=", str(o))]
     new = [o for o in overrides if not o.startswith("resume=")]
     # The later of two overrides of one key wins, so that `resume=<folder> max_steps=9000` trains longer.
@@ -170,10 +177,12 @@ def check_job(overrides: list[str], number: int | None) -> Path:
     experiment = build_experiment(cfg)
     check_trainer(experiment.trainer)
     build_logger(cfg, experiment.network.seeds)
-    if cfg.resume is not None and (folder / "checkpoints" / "last.ckpt").exists():
+    if cfg.resume is not None:
+        from selector.checkpoints import exists
         from selector.training import check_resume
 
-        check_resume(folder, cfg.max_steps)
+        if exists(folder):
+            check_resume(folder, cfg.max_steps)
     return folder
 
 

@@ -11,27 +11,56 @@ from selector.errors import InvalidInput
 from selector.untrusted import check_file, reason
 
 
+class DamagedCheckpoint(Exception):
+    """A checkpoint that is not as a run wrote it.
+
+    Args:
+        path: the file.
+        why: the rest of a line that begins with it.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.why}"
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a run's checkpoint holds, on the CPU. No code in it is ever run.
+    """What a run's checkpoint holds, on the CPU. Every byte is compared with its checksum; no code in it is ever run.
 
     Returns:
         Among others ``state_dict`` (dense tensors by name), ``global_step`` and ``selector``, which has ``seeds``.
 
     Raises:
-        InvalidInput: with the key "checkpoint", for a file that is missing, cut off, changed, or none of a run.
+        DamagedCheckpoint: when it is missing, cut short, altered, or no checkpoint of a run.
     """
     try:
         check_file(path)
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except InvalidInput as error:
-        raise InvalidInput("checkpoint", path, error.allowed) from None
+        why = f"cannot be read: {error.allowed}" if path.exists() else "is missing"
+        raise DamagedCheckpoint(path, why) from None
     except Exception as error:  # pickles, archives and tensors can be broken in a dozen ways, each with its exception
-        raise InvalidInput("checkpoint", path, f"is damaged, or no checkpoint ({reason(error)})") from None
+        raise DamagedCheckpoint(path, f"is damaged: {reason(error)}") from None
     problem = _what_is_wrong(content)
     if problem:
-        raise InvalidInput("checkpoint", path, f"is no checkpoint of a run: {problem}")
+        raise DamagedCheckpoint(path, f"is no checkpoint of a run: {problem}")
     return dict(content)
+
+
+def chosen_checkpoint(path: Path) -> dict[str, Any]:
+    """:func:`read_checkpoint` for one that a user named.
+
+    Raises:
+        InvalidInput: with the key "checkpoint", where that raises :class:`DamagedCheckpoint`.
+    """
+    try:
+        return read_checkpoint(path)
+    except DamagedCheckpoint as error:
+        raise InvalidInput("checkpoint", path, error.why) from None
 
 
 def _check_archive(path: Path) -> None:
@@ -42,7 +71,7 @@ def _check_archive(path: Path) -> None:
                 raise ValueError("holds something compressed")  # which could unpack to any size
         broken = archive.testzip()
     if broken is not None:
-        raise ValueError("a checksum is wrong")
+        raise ValueError(f"{broken!r} has a wrong checksum")
 
 
 def _what_is_wrong(content: object) -> str | None:

@@ -209,6 +209,8 @@ class SelectorModule(pl.LightningModule):
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
             "columns": self.problem.items.columns,
+            "evaluated": self.evaluated_step == self.trainer.global_step,
+            "max_steps": self.max_steps,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ def quiet_libraries() -> Iterator[None]:
     with warnings.catch_warnings():
         # Lightning 2.6 asks torch 2.13 in a way that torch calls deprecated; nothing a user could mend.
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+        # A run that was stopped within a validation period goes on there; its "loader" only counts.
+        warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch")
         # Said of every run on a machine that belongs to a cluster; a job gets there by hydra/launcher.
         warnings.filterwarnings("ignore", message=r"The `srun` command is available")
         for logger in loggers:

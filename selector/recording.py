@@ -34,10 +34,14 @@ class Recorder(pl.Callback):
 
     Args:
         history: where records go.
+        hold: keep records from the loggers until :meth:`release`. What a logger has sent cannot be taken back, and a
+            run that goes on from a checkpoint repeats all records behind it.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, *, hold: bool = False) -> None:
         self.history = history
+        self._hold = hold
+        self._held: list[Record] = []
         self._seconds = 0.0
         self._clock = 0.0
         self._since = (0, 0.0)  # step and seconds of the last record
@@ -100,18 +104,27 @@ class Recorder(pl.Callback):
         self._clock = time.perf_counter()
 
     def add(self, trainer: pl.Trainer, module: SelectorModule, values: dict[str, list[float]]) -> None:
-        """Record ``values`` (key -> one number per seed) at the current step, in the history and in every logger."""
+        """Record ``values`` (key -> one number per seed) at the current step: in the history, and in every logger."""
         record = Record(trainer.global_step, module.samples, values)
         self.history.append(record)
-        for logger in trainer.loggers if trainer.is_global_zero else []:
-            if isinstance(logger, SeedLogger):
-                logger.log_seeds(record)
-            else:
-                means = {key: sum(v) / len(v) for key, v in values.items()}
-                logger.log_metrics({**means, "samples": record.samples}, step=record.step)
+        self._held.append(record)
+        if not self._hold:
+            self.release(trainer)
+
+    def release(self, trainer: pl.Trainer) -> None:
+        """Hand what was held back to the loggers: a checkpoint holds it now."""
+        held, self._held = self._held, []
+        for record in held if trainer.is_global_zero else []:
+            for logger in trainer.loggers:
+                if isinstance(logger, SeedLogger):
+                    logger.log_seeds(record)
+                else:
+                    means = {key: sum(v) / len(v) for key, v in record.values.items()}
+                    logger.log_metrics({**means, "samples": record.samples}, step=record.step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._seconds}
+        running = time.perf_counter() - self._clock if self._clock else 0.0
+        return {"seconds": self._seconds + running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds = state_dict["seconds"]

@@ -16,17 +16,20 @@ from rich.console import Console
 from rich.table import Table
 
 import selector
-from selector.checkpoints import BEST, LAST
+from selector.checkpoints import BEST, LAST, exists, newest
 from selector.config import Experiment, build_experiment, build_logger, plain
 from selector.files import write_json
+from selector.loading import chosen_checkpoint
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
+from selector.stopping import Stopped
 from selector.training import Result, fit
 
 RESULT = "result.json"
+LINE: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # how the console prints paths
 
 
 def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
@@ -40,11 +43,12 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
     Raises:
         InvalidInput: naming the key that is wrong.
         FloatingPointError: when every seed diverged.
-        KeyboardInterrupt: when the user stopped the run.
+        KeyboardInterrupt: when the user stopped the run; it is a Stopped where that was after a checkpoint.
+        OSError: when a file could not be written.
     """
     began = time.perf_counter()
     experiment = build_experiment(cfg)
-    resuming = cfg.resume is not None and (folder / "checkpoints" / LAST).exists()
+    resuming = cfg.resume is not None and exists(folder)
     if resuming and (folder / RESULT).exists() and _recorded(folder, "config_digest") == digest(cfg):
         result = Result.of(read_history(folder / "metrics.csv"), experiment.problem.oracle_kind)
         console.print(f"{folder} is finished already (result.json is there).", highlight=False)
@@ -52,7 +56,13 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         return result
 
     logger = build_logger(cfg, experiment.network.seeds) if is_lead() else None
-    console.print(f"{cfg.name}: {describe(cfg, experiment)}", highlight=False, soft_wrap=True)
+    console.print(f"{cfg.name}: {describe(cfg, experiment)}", **LINE)
+    if resuming:
+        state = newest(folder).content
+        console.print(f"Going on from step {state['global_step']}.", **LINE)
+        if state["selector"]["max_steps"] != cfg.max_steps:
+            was = state["selector"]["max_steps"]
+            console.print(f"max_steps was {was}: schedules that ended there now end at {cfg.max_steps}.", **LINE)
     try:
         result = train(
             cfg,
@@ -62,9 +72,11 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             loggers=[logger] if logger is not None else [],
             console=console,
         )
-    except KeyboardInterrupt:
-        if (folder / "checkpoints" / LAST).exists():
-            console.print(f"Go on with: python train.py resume={folder}", highlight=False, soft_wrap=True)
+    except (KeyboardInterrupt, OSError) as error:
+        if isinstance(error, Stopped) and error.step is not None:
+            console.print(f"Stopped at step {error.step}, which {folder}/checkpoints/{LAST} holds.", **LINE)
+        if exists(folder):
+            console.print(f"Go on with: python train.py resume={folder}", **LINE)
         raise
     finally:
         if isinstance(logger, SeedWandb):
@@ -104,6 +116,7 @@ def train(cfg: DictConfig, experiment: Experiment, **options: Any) -> Result:
         probe_every=cfg.probe.every,
         stop_at_regret=cfg.stop_at_regret,
         patience=cfg.patience,
+        checkpoints_required=cfg.checkpoints_required,
         compile_network=cfg.accelerator.compile,
         steps_per_call=cfg.steps_per_call,
         trainer=experiment.trainer,
@@ -137,10 +150,8 @@ def evaluate_run(
     """
     from selector.report.logits import draw_logits
 
+    state = chosen_checkpoint(folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint])
     experiment = build_experiment(cfg)
-    state = torch.load(
-        folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint], map_location="cpu", weights_only=True
-    )
     weights = {k.removeprefix("network."): v for k, v in state["state_dict"].items() if k.startswith("network.")}
     network, problem = experiment.network, experiment.problem
     network.load_state_dict(weights)
@@ -198,7 +209,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
 
 def digest(cfg: DictConfig) -> str:
     """A fingerprint of everything in a configuration that can change the numbers."""
-    content = plain(cfg, without=("name", "resume", "logger", "steps_per_call"))
+    content = plain(cfg, without=("name", "resume", "logger", "checkpoints_required", "steps_per_call"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

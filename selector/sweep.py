@@ -49,11 +49,20 @@ def fail(folder: Path, overrides: Sequence[str]) -> None:
         overrides: what the job was asked for, which tells it from the others.
     """
     _sweep.failed += 1
-    folder.mkdir(parents=True, exist_ok=True)
     error = sys.exception()
     line = f"{type(error).__name__}: {' '.join(str(error).split())} ({' '.join(overrides)})"
-    (folder / FAILED).write_text(f"{line}\n\n{traceback.format_exc()}")
-    print(f"failed: {folder}: {line} (traceback in {FAILED})", file=sys.stderr)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED).write_text(f"{line}\n\n{traceback.format_exc()}")
+        more = f" (traceback in {FAILED})"
+    except OSError:  # the disk is full, which may be why the job failed
+        more = ""
+    print(f"failed: {folder}: {line}{more}", file=sys.stderr)
+
+
+def any_failed() -> bool:
+    """Whether a job of this process failed."""
+    return _sweep.failed > 0
 
 
 def end(folders: Sequence[Path]) -> int:

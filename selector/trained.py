@@ -22,7 +22,7 @@ from selector.config import load_run
 from selector.critics import Critic
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.history import read_history
-from selector.loading import read_checkpoint
+from selector.loading import chosen_checkpoint
 from selector.networks import Network, Standardised
 from selector.scaling import Scale
 from selector.selection import Selection
@@ -189,7 +189,7 @@ def load(
     folder = Path(run)
     path = folder / "checkpoints" / f"{checkpoint}.ckpt"
     cfg = load_run(folder, needs=str(path.relative_to(folder)))
-    content = read_checkpoint(path)
+    content = chosen_checkpoint(path)
     seeds, step, state = list(content["selector"]["seeds"]), content["global_step"], content["state_dict"]
     if seed is None:
         seed = _best_seed(folder, step, seeds)
@@ -250,7 +250,7 @@ def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _best_seed(folder: Path, step: int, seeds: list[int]) -> int:
-    """The seed with the lowest held-out regret at ``step``."""
+    """The seed with the lowest held-out regret at ``step``, or when it was last measured before."""
     if len(seeds) == 1:
         return seeds[0]
     try:
@@ -258,7 +258,7 @@ def _best_seed(folder: Path, step: int, seeds: list[int]) -> int:
     except (OSError, ValueError):
         regrets: dict[int, float] = {}
     else:
-        found = [r.values["val/regret"] for r in history.records if r.step == step and "val/regret" in r.values]
+        found = [r.values["val/regret"] for r in history.records if r.step <= step and "val/regret" in r.values]
         regrets = dict(zip(history.seeds, found[-1], strict=True)) if found else {}
     known = {seed: regret for seed, regret in regrets.items() if seed in seeds and regret == regret}
     if not known:

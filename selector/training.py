@@ -11,13 +11,12 @@ from statistics import fmean
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from selector.calls import steps_per_call as choose_steps_per_call
-from selector.checkpoints import LAST, AtomicCheckpointIO, Checkpoints
+from selector.checkpoints import AtomicCheckpointIO, Checkpoints, Found, Stopping, exists, newest, restore
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
 from selector.history import History, read_history
@@ -26,10 +25,12 @@ from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
 from selector.oracle import Kind
 from selector.problems import Problem
+from selector.processes import is_lead
 from selector.progress import TrainingProgress
 from selector.quiet import quiet_libraries
 from selector.recording import Recorder, SeedLogger
 from selector.schedules import Constant, EntropyBonus, Schedule
+from selector.stopping import Stopped, StopRequests
 from selector.strategies import Strategy
 
 
@@ -112,6 +113,7 @@ def fit(
     patience: int | None = None,
     folder: Path | str | None = None,
     resume: bool = False,
+    checkpoints_required: bool = True,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     console: Console | None = None,
@@ -137,7 +139,8 @@ def fit(
         stop_at_regret: stop as soon as the mean regret over seeds is at or below it.
         patience: stop after so many validations without a lower mean regret.
         folder: gets ``metrics.csv`` and ``checkpoints/``; None keeps everything in memory.
-        resume: go on from ``folder``'s last checkpoint.
+        resume: go on from ``folder``'s newest sound checkpoint.
+        checkpoints_required: whether a checkpoint that cannot be written (a full disk) ends the training.
         loggers: Lightning loggers.
         callbacks: further Lightning callbacks.
         console: prints progress; None is silent.
@@ -151,7 +154,9 @@ def fit(
 
     Raises:
         InvalidInput: for values out of range, and objects that do not belong together.
-        KeyboardInterrupt: when the user stopped the run; the folder then holds the last validation's checkpoint.
+        Stopped: a KeyboardInterrupt, when SIGINT or SIGTERM stopped the run after a step; the folder then holds a
+            checkpoint of that step. A second SIGINT raises KeyboardInterrupt at once.
+        OSError: when a file of ``folder`` could not be written.
     """
     check_fit(problem, network, strategy)
     check_at_least(1, steps=steps, batch_size=batch_size, val_every=val_every, held_out=held_out, patience=patience)
@@ -160,10 +165,9 @@ def fit(
     if probe_every is not None:
         check_probe(problem)
     folder = None if folder is None else Path(folder)
-    if resume and (folder is None or not (folder / "checkpoints" / LAST).exists()):
+    if resume and (folder is None or not exists(folder)):
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
-    if resume and folder is not None:
-        check_resume(folder, steps)
+    found = check_resume(folder, steps) if resume and folder is not None else None
 
     calls = choose_steps_per_call(
         steps_per_call,
@@ -189,9 +193,10 @@ def fit(
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    history = History(network.seeds, None if folder is None else folder / "metrics.csv")
+    csv = None if folder is None else folder / "metrics.csv"
+    history = History(network.seeds, csv, required=checkpoints_required)
     # The order matters: what a record or a stop decision changes belongs into the checkpoint of the same step.
-    recorder = Recorder(history)
+    recorder = Recorder(history, hold=folder is not None)
     hooks: list[pl.Callback] = [recorder]
     if probe_every is not None:
         from selector.probe import GradientProbe
@@ -202,8 +207,19 @@ def fit(
     hooks.extend(callbacks)
     if console is not None:
         hooks.append(TrainingProgress(console))
+
+    def say(line: str) -> None:
+        if console is not None:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    checkpoints = None
     if folder is not None:
-        hooks.append(Checkpoints(folder / "checkpoints"))
+        checkpoints = Checkpoints(
+            folder / "checkpoints", required=checkpoints_required, saved=recorder.release, say=say
+        )
+        hooks.append(checkpoints)
+    requests = StopRequests()
+    hooks.append(Stopping(requests, checkpoints))
 
     arguments: dict[str, Any] = {
         "max_steps": steps,
@@ -217,18 +233,26 @@ def fit(
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,  # the untrained network is evaluated and recorded anyway
-        "log_every_n_steps": val_every,
+        "log_every_n_steps": val_every // calls,
         **(trainer or {}),
     }
-    checkpoint = folder / "checkpoints" / LAST if resume and folder is not None else None
-    with quiet_libraries():
+    checkpoint = None
+    if found is not None:
+        if found.note is not None:
+            say(found.note)
+        checkpoint = restore(found) if is_lead() else found.path
+    with quiet_libraries(), requests:
         lightning = pl.Trainer(**arguments)
+        requests.forward = getattr(lightning.strategy.launcher, "kill", None)
         try:
             lightning.fit(module, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:
-            if lightning.interrupted:  # Lightning turns Ctrl-C into exit status 1
+            if not lightning.interrupted:
+                raise
+            # Lightning turns KeyboardInterrupt into exit status 1.
+            if requests.stopped_at is None:
                 raise KeyboardInterrupt from None
-            raise
+            raise Stopped(requests.signum or Stopped().signum, requests.stopped_at) from None
     if not history.records and history.path is not None:
         # Trained in forked processes, or finished before: the records are in the file.
         history = read_history(history.path)
@@ -239,15 +263,18 @@ def fit(
     return network, result
 
 
-def check_resume(folder: Path, steps: int) -> None:
-    """Refuse to go on with a run that is further than it should get.
+def check_resume(folder: Path, steps: int) -> Found:
+    """The checkpoint to go on from.
 
     Raises:
-        InvalidInput: when the folder's last checkpoint lies beyond ``steps``.
+        InvalidInput: when no checkpoint is sound, or the run is further than it should get.
     """
-    done = torch.load(folder / "checkpoints" / LAST, map_location="cpu", weights_only=True)["global_step"]
-    if done > steps:
-        raise InvalidInput("max_steps", steps, f"the run in {folder} is at step {done} already")
+    found = newest(folder)
+    if found.step > steps:
+        raise InvalidInput("max_steps", steps, f"the run in {folder} is at step {found.step} already")
+    if found.step == steps and not found.content["selector"]["evaluated"]:
+        raise InvalidInput("max_steps", steps, f"the run in {folder} was stopped at this very step; must be more")
+    return found
 
 
 class RegretStopping(EarlyStopping):
@@ -270,6 +297,23 @@ class RegretStopping(EarlyStopping):
             check_on_train_epoch_end=False,  # Lightning ends a loaded checkpoint's epoch again, without a validation
             verbose=False,
         )
+        self.newest: float | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that was killed after its decision to stop has ended; it does not train on."""
+        super().on_train_start(trainer, pl_module)
+        threshold = self.stopping_threshold
+        reached = self.newest is not None and threshold is not None and self.newest <= threshold
+        if reached or self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self.newest = float(trainer.callback_metrics["regret"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "newest": self.newest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict({**state_dict, "patience": self.patience})
+        self.newest = state_dict["newest"]

@@ -84,17 +84,29 @@ class StackedLinear(nn.Module):
         seeds: R.
         inputs: features in.
         outputs: features out.
-        gain: initial weights are uniform in ±gain/√in, biases zero.
+        gain: initial weights are uniform in ±gain/√in.
+        bias: initial biases are normal with this standard deviation; None: the map has none.
     """
 
-    def __init__(self, noise: SeedNoise, seeds: int, inputs: int, outputs: int, gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        noise: SeedNoise,
+        seeds: int,
+        inputs: int,
+        outputs: int,
+        gain: float = 1.0,
+        bias: float | None = 0.0,
+    ) -> None:
         super().__init__()
         weight = noise.uniform([seeds, inputs, outputs]).mul_(2).sub_(1).mul_(gain / inputs**0.5)
         self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(torch.zeros(seeds, 1, outputs))
+        self.bias: nn.Parameter | None = None
+        if bias is not None:
+            drawn = noise.normal([seeds, 1, outputs]).mul_(bias) if bias else torch.zeros(seeds, 1, outputs)
+            self.bias = nn.Parameter(drawn)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
+        return x @ self.weight if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
 
 
 class StackedLayerNorm(nn.Module):
@@ -122,6 +134,8 @@ class StackedMLP(nn.Module):
         activation: one of ``ACTIVATIONS``.
         norm: "layer" normalises every hidden layer before its activation; "none" does not.
         last_gain: size of the last layer's initial weights; small for outputs near zero.
+        bias: standard deviation of the hidden layers' initial biases. Where outputs are normalised it must not be 0:
+            without biases, relu-like layers scale with their input, and the normalisation takes that away.
 
     Raises:
         InvalidInput: for values out of these ranges.
@@ -139,6 +153,7 @@ class StackedMLP(nn.Module):
         activation: str,
         norm: str,
         last_gain: float = 1.0,
+        bias: float = 0.0,
     ) -> None:
         super().__init__()
         check_at_least(1, width=width)
@@ -148,7 +163,9 @@ class StackedMLP(nn.Module):
         self.activation = ACTIVATIONS[activation]
         sizes = [inputs, *[width] * depth]
         # √6: He's uniform initialisation, which keeps the scale of activations through relu-like layers.
-        self.hidden = nn.ModuleList(StackedLinear(noise, seeds, i, o, gain=6**0.5) for i, o in pairwise(sizes))
+        self.hidden = nn.ModuleList(
+            StackedLinear(noise, seeds, i, o, gain=6**0.5, bias=bias) for i, o in pairwise(sizes)
+        )
         self.norms = nn.ModuleList(
             StackedLayerNorm(seeds, width) if norm == "layer" else nn.Identity() for _ in range(depth)
         )

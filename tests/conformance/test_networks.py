@@ -4,7 +4,6 @@ Shape legend: R seeds · B batch · S slots · N items · D features per item.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -21,6 +20,19 @@ SEEDS = (4, 0, 9)
 SIZES = [(5, 3, 2), (8, 4, 1)]
 
 every_network = pytest.mark.parametrize("name", names("network"))
+# The set_transformer always normalises: it has no option for it.
+NORMS = [
+    (name, options)
+    for name in names("network")
+    for options in (
+        []
+        if name == "free_logits"
+        else [()]
+        if name == "set_transformer"
+        else [("network.norm=none",), ("network.norm=layer",)]
+    )
+]
+with_norms = pytest.mark.parametrize(("name", "norm"), NORMS)
 with_layers = pytest.mark.parametrize("name", [name for name in names("network") if name != "free_logits"])
 every_size = pytest.mark.parametrize("sizes", SIZES)
 
@@ -61,17 +73,18 @@ def test_a_seed_starts_with_the_same_parameters_alone_and_beside_others(name: st
             assert torch.equal(ours[r : r + 1], theirs), key
 
 
-@with_layers
+@with_norms
 @every_size
-@pytest.mark.parametrize("norm", ["none", "layer"])
-def test_stacked_seeds_follow_the_path_of_each_seed_alone(name: str, sizes: tuple[int, int, int], norm: str) -> None:
+def test_stacked_seeds_follow_the_path_of_each_seed_alone(
+    name: str, sizes: tuple[int, int, int], norm: tuple[str, ...]
+) -> None:
     """Logits, clipped gradients and parameters of two training steps.
 
     Not bit for bit: for some batch sizes a BLAS multiplies one matrix and a stack of them with different kernels.
     """
 
     def path(seeds: tuple[int, ...]) -> list[Tensor]:
-        network = make(name, sizes, seeds, f"network.norm={norm}")
+        network = make(name, sizes, seeds, *norm)
         optimizer = SGD(lr=0.01).build(network.parameters())
         seen: list[Tensor] = []
         for turn in range(2):
@@ -160,18 +173,18 @@ def test_sets_are_read_in_any_order_and_of_any_length(name: str) -> None:
         assert network(lists((other, 3, 2), SEEDS)).shape == (3, 6, 3, other)
 
 
-@with_layers
+@with_norms
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
-@pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_depth_activation_and_norm_are_options(name: str, activation: str, norm: str, depth: int) -> None:
-    options: list[Any] = [f"network.activation={activation}", f"network.norm={norm}", f"network.depth={depth}"]
-    network = make(name, SIZES[0], SEEDS, *options, "network.width=8")
+def test_depth_activation_and_norm_are_options(name: str, activation: str, norm: tuple[str, ...], depth: int) -> None:
+    options = [f"network.activation={activation}", f"network.depth={depth}", "network.width=8", *norm]
+    network = make(name, SIZES[0], SEEDS, *options)
     assert network(lists(SIZES[0], SEEDS)).isfinite().all()
 
 
-def test_the_pointer_reads_any_length() -> None:
-    assert make("pointer", SIZES[0], SEEDS).any_N
+@pytest.mark.parametrize("name", ["pointer", "set_transformer"])
+def test_networks_for_sets_read_any_length(name: str) -> None:
+    assert make(name, SIZES[0], SEEDS).any_N
 
 
 @with_layers
