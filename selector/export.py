@@ -94,7 +94,8 @@ def export(selector: Selector, form: str, out: Path, console: Console) -> None:
     checked = f"checked: its logits are those of the selector to {worst:.1e}"
     console.print(f"seed {selector.seed} of step {selector.step}; {checked}", highlight=False, soft_wrap=True)
     if not exported.argmax:
-        console.print("Without replacement the file gives logits alone: the best assignment is left to you.")
+        note = "Without replacement the file gives logits alone: the best assignment is left to you."
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def _write_torch(program: Any, path: Path) -> Run:

@@ -1,11 +1,12 @@
 """Reading a checkpoint that anyone may have written."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from selector.errors import InvalidInput
 from selector.untrusted import check_file, reason
@@ -61,6 +62,24 @@ def chosen_checkpoint(path: Path) -> dict[str, Any]:
         return read_checkpoint(path)
     except DamagedCheckpoint as error:
         raise InvalidInput("checkpoint", path, error.why) from None
+
+
+def under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The part of a ``state_dict`` whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Give a module the parameters and buffers that a checkpoint holds of it.
+
+    Raises:
+        InvalidInput: with the key "checkpoint", when names or shapes are not those of the module.
+    """
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        because = " ".join(str(error).splitlines()[1].split()) if "\n" in str(error) else str(error)
+        raise InvalidInput("checkpoint", path, f"does not fit the run's configuration: {because[:200]}") from None
 
 
 def _check_archive(path: Path) -> None:

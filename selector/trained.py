@@ -22,7 +22,7 @@ from selector.config import load_run
 from selector.critics import Critic
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.history import read_history
-from selector.loading import chosen_checkpoint
+from selector.loading import chosen_checkpoint, fill, under
 from selector.networks import Network, Standardised
 from selector.scaling import Scale
 from selector.selection import Selection
@@ -108,7 +108,7 @@ class Selector:
 
         def whole(name: str) -> Any:
             tensors = [getattr(part, name) for part in parts]
-            return None if tensors[0] is None else torch.cat(tensors).reshape(*lead, *tensors[0].shape[1:])
+            return None if tensors[0] is None else torch.cat(tensors).reshape((*lead, *tensors[0].shape[1:]))
 
         return Picks(**{f.name: whole(f.name) for f in fields(Picks)})
 
@@ -206,7 +206,7 @@ def load(
         critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
     except OmegaConfBaseException as error:
         raise InvalidInput("run", folder, f".hydra/config.yaml is damaged: {str(error).splitlines()[0]}") from None
-    _fill(critic, _under(state, "problem.critic."), path)
+    fill(critic, under(state, "problem.critic."), path)
     columns = content["selector"].get("columns")
     return Selector(
         network,
@@ -224,29 +224,17 @@ def _network(
 ) -> Network:
     """The network of one seed, with its parameters from those of all R."""
     network = build(cfg.network, "network", Network, **sizes, seeds=[seed])  # type: ignore[type-abstract]
-    weights = _under(state, "network.")
+    weights = under(state, "network.")
     if any(name.startswith("scale.") for name in weights):
         network = Standardised(network, Scale.none(sizes["D"], sizes["C"]))
     own = {name for name, _ in network.named_parameters()}  # what has a leading dim of R
     for name in own & weights.keys():
         if weights[name].ndim < 1 or len(weights[name]) != R:
             raise InvalidInput("checkpoint", path, f"{name} is not that of {R} seeds")
-    _fill(network, {name: value[r : r + 1] if name in own else value for name, value in weights.items()}, path)
+    fill(network, {name: value[r : r + 1] if name in own else value for name, value in weights.items()}, path)
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise InvalidInput("seed", seed, "its network is not finite: it diverged; try another seed, or checkpoint=best")
     return network
-
-
-def _fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        because = " ".join(str(error).splitlines()[1].split()) if "\n" in str(error) else str(error)
-        raise InvalidInput("checkpoint", path, f"does not fit the run's configuration: {because[:200]}") from None
-
-
-def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _best_seed(folder: Path, step: int, seeds: list[int]) -> int:
