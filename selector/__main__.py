@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
     evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
+    evaluating.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
     evaluating.set_defaults(do=_evaluate)
     predicting = commands.add_parser("predict", help="let a trained selector choose from lists in a file")
     _add_trained(predicting)
@@ -124,7 +125,7 @@ def _export(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from selector.config import load_run
 
-    cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt")
+    cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt", trust=arguments.trust)
     from rich.console import Console
 
     from selector.run import evaluate_run

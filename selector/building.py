@@ -5,39 +5,49 @@ Importing this module does not import torch.
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from selector.errors import InvalidInput
+from selector.targets import is_own, locate
 
 T = TypeVar("T")
 
 
-def build(node: DictConfig, key: str, base: type[T], **given: Any) -> T:
+def build(node: DictConfig, key: str, base: type[T], *, trust: Sequence[str] = (), **given: Any) -> T:
     """Make the object that a configuration node describes.
 
     Args:
         node: ``_target_`` and the constructor's options.
         key: where the node stands, for messages.
         base: what the target must be a subclass of.
+        trust: installed packages that the target may come from; see :func:`selector.targets.locate`.
         given: arguments that come from elsewhere (N, S, D, seeds …); passed where the constructor has them.
 
     Raises:
-        InvalidInput: for a target that is none or of another kind, and for options that do not exist or have the
-            wrong type or value.
+        InvalidInput: for a target that is none, not allowed or of another kind, and for options that do not exist or
+            have the wrong type or value.
+    """
+    path, options = target_and_options(node, key, base)
+    return construct(resolve(path, f"{key}._target_", base, trust), options, key, **given)
+
+
+def target_and_options(node: DictConfig, key: str, base: type[Any]) -> tuple[str, dict[str, Any]]:
+    """The ``_target_`` of a configuration node, and the other keys.
+
+    Raises:
+        InvalidInput: when it has none.
     """
     content: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    if not isinstance(content, dict) or not isinstance(content.get("_target_"), str):
+    if not isinstance(content, dict) or not isinstance(content.get("_target_"), str) or content["_target_"] == MISSING:
         raise InvalidInput(key, content, f"must name a {base.__name__} as {key}._target_")
     options = {str(name): value for name, value in content.items()}
-    target = resolve(options.pop("_target_"), f"{key}._target_", base)
-    return construct(target, options, key, **given)
+    return options.pop("_target_"), options
 
 
 def construct(target: type[T], options: Mapping[str, Any], key: str, **given: Any) -> T:
@@ -52,25 +62,59 @@ def construct(target: type[T], options: Mapping[str, Any], key: str, **given: An
     Raises:
         InvalidInput: for options that do not exist, are missing, or have the wrong type or value.
     """
-    prefix = f"{key}." if key else ""
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nn.Module's own
     parameters = {n: p for n, p in inspect.signature(target).parameters.items() if p.kind not in variadic}
-    hints = get_type_hints(target.__init__)
-    for name, value in options.items():
-        where = f"{prefix}{name}"
-        if name in given:
-            of_problem = name in ("N", "S", "D", "C")
-            raise InvalidInput(where, value, f"is set elsewhere: {'problem.' if of_problem else ''}{name}")
-        if name not in parameters:
-            allowed = [name for name in parameters if name not in given]
-            raise InvalidInput(where, value, no_such(name, allowed, f"{target.__name__} has no option"))
-        if not fits(value, hints.get(name, Any)):
-            raise InvalidInput(where, value, f"must be {type_name(hints[name])}")
-    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options and n not in given]
-    if missing:
-        raise InvalidInput(f"{prefix}{missing[0]}", None, f"{target.__name__} needs it")
+    hints = hints_of(target.__init__)
+    check_options(target.__name__, parameters, hints, options, key, given)
     with under(key):
         return target(**options, **{name: value for name, value in given.items() if name in parameters})
+
+
+def check_options(
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    hints: Mapping[str, Any],
+    options: Mapping[str, Any],
+    key: str,
+    given: Collection[str],
+) -> None:
+    """Refuse options that a signature does not have, or not with this type, and those that are missing.
+
+    Args:
+        name: of the class or function, for messages.
+        parameters: its signature.
+        hints: its annotations.
+        options: what stands in the yaml.
+        key: where it stands; "" is the top of a file.
+        given: names that are passed from elsewhere.
+
+    Raises:
+        InvalidInput: naming the first option that is wrong.
+    """
+    prefix = f"{key}." if key else ""
+    for option, value in options.items():
+        where = f"{prefix}{option}"
+        if option in given:
+            of_problem = option in ("N", "S", "D", "C")
+            raise InvalidInput(where, value, f"is set elsewhere: {'problem.' if of_problem else ''}{option}")
+        if option not in parameters:
+            allowed = [n for n in parameters if n not in given]
+            raise InvalidInput(where, value, no_such(option, allowed, f"{name} has no option"))
+        if not fits(value, hints.get(option, Any)):
+            raise InvalidInput(where, value, f"must be {type_name(hints[option])}")
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options and n not in given]
+    if missing:
+        raise InvalidInput(f"{prefix}{missing[0]}", None, f"{name} needs it")
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function; none where they cannot be resolved, as in a user's own code may happen."""
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        if not is_own(function.__module__):
+            raise
+        return {}
 
 
 @contextmanager
@@ -82,17 +126,13 @@ def under(key: str) -> Iterator[None]:
         raise (error.under(key) if key else error) from None
 
 
-def resolve(path: str, key: str, base: type[T]) -> type[T]:
+def resolve(path: str, key: str, base: type[T], trust: Sequence[str] = ()) -> type[T]:
     """The class with the dotted name ``path``.
 
     Raises:
-        InvalidInput: when there is none, or it is not a ``base``.
+        InvalidInput: when there is none, it may not be imported, or it is not a ``base``.
     """
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise InvalidInput(key, path, f"no such class; must be a subclass of {base.__name__}") from None
+    found = locate(path, key, trust)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise InvalidInput(key, path, f"must be a subclass of {base.__module__}.{base.__name__}")
     return found

@@ -15,6 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from selector.building import build, fits, no_such, type_name, under
 from selector.errors import InvalidInput, check_at_least, check_positive
+from selector.targets import also_own, is_own
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -83,6 +84,7 @@ class Schema:
     probe: ProbeSchema = field(default_factory=ProbeSchema)
     stop_at_regret: float | None = None
     patience: int | None = None
+    trust: list[str] = field(default_factory=list)
     steps_per_call: int | None = None
     resume: str | None = None
     checkpoints_required: bool = True
@@ -120,7 +122,9 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     Raises:
         InvalidInput: naming the first key that is wrong.
     """
-    from selector.critics import Critic, SeparableCritic
+    from selector.critics import SeparableCritic
+    from selector.critics.check import check_critic
+    from selector.critics.own import build_critic
     from selector.gradients import check_probe
     from selector.items import Items
     from selector.networks import Network, Standardised
@@ -150,21 +154,24 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     for key, value in sizes.items():  # before anything is built from them
         check_at_least(0 if key == "C" else 1, **{f"problem.{key}": value})
     trainer = trainer_arguments(cfg)
-    critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
-    items = build(cfg["items"], "items", Items, **sizes)  # type: ignore[type-abstract]
+    trust = trusted(cfg)
+    critic = build_critic(cfg.critic, trust, **sizes)
+    items = build(cfg["items"], "items", Items, trust=trust, **sizes)  # type: ignore[type-abstract]
     with under("problem"):
         problem = Problem(items, critic, **plain(cfg)["problem"])
     with under("entropy"):
         entropy = EntropyBonus(**plain(cfg)["entropy"])
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)
     known = {**sizes, "seeds": seeds, "separable": isinstance(critic, SeparableCritic)}
-    strategy = build(cfg.strategy, "strategy", Strategy, **known)  # type: ignore[type-abstract]
-    tau = build(cfg.tau, "tau", Schedule)  # type: ignore[type-abstract]
-    optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions)  # type: ignore[type-abstract]
-    network = build(cfg.network, "network", Network, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    strategy = build(cfg.strategy, "strategy", Strategy, trust=trust, **known)  # type: ignore[type-abstract]
+    tau = build(cfg.tau, "tau", Schedule, trust=trust)  # type: ignore[type-abstract]
+    optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions, trust=trust)  # type: ignore[type-abstract]
+    network = build(cfg.network, "network", Network, trust=trust, **sizes, seeds=seeds)  # type: ignore[type-abstract]
     if items.scale is not None:
         network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
+    if is_own(cfg.critic._target_):
+        check_critic(problem, strategy.needs_gradient)
     if cfg.probe.every is not None:
         check_probe(problem)
     return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)
@@ -181,7 +188,20 @@ def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":
     from lightning.pytorch.loggers import Logger
 
     shown = plain(cfg, without=("logger", "resume"))
-    return build(cfg.logger, "logger", Logger, name=cfg.name, seeds=seeds, config=shown)  # type: ignore[type-abstract]
+    trust = trusted(cfg)
+    return build(cfg.logger, "logger", Logger, trust=trust, name=cfg.name, seeds=seeds, config=shown)  # type: ignore[type-abstract]
+
+
+def trusted(cfg: DictConfig) -> list[str]:
+    """The packages that ``trust`` names.
+
+    Raises:
+        InvalidInput: for what is no name of a package.
+    """
+    for name in cfg.trust:
+        if not str(name).isidentifier():
+            raise InvalidInput("trust", name, "must be names of installed packages, without dots: trust=[package]")
+    return [str(name) for name in cfg.trust]
 
 
 def plain(cfg: DictConfig, without: Sequence[str] = ()) -> dict[str, Any]:
@@ -276,12 +296,16 @@ def check_trainer(arguments: dict[str, Any]) -> None:
         raise InvalidInput("trainer", arguments, because) from None
 
 
-def load_run(folder: Path, needs: str) -> DictConfig:
+def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     """The configuration that a run was started with.
+
+    The user's own code is looked for where the run was started, too, if its folder lies there.
 
     Args:
         folder: the run folder.
         needs: a file that must be in it.
+        trust: packages that a ``_target_`` may come from; what the folder itself says of them does not count, for it
+            may come from anywhere.
 
     Raises:
         InvalidInput: when ``folder`` is not a run folder.
@@ -299,4 +323,8 @@ def load_run(folder: Path, needs: str) -> DictConfig:
     OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
     OmegaConf.resolve(cfg)
     cfg.name = folder.name
+    cfg.trust = list(trust)
+    started_in = Path(str(OmegaConf.select(hydra, "hydra.runtime.cwd", default="")))
+    if started_in.is_absolute() and folder.resolve().is_relative_to(started_in):
+        also_own(started_in)
     return cfg

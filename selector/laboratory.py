@@ -95,7 +95,7 @@ def _stored_overrides(run: Path) -> list[str]:
     from omegaconf import OmegaConf
 
     stored = OmegaConf.load(run / ".hydra" / "overrides.yaml")
-    return [str(o) for o in stored if str(o).split("=")[0] not in ("name", "resume", "seed", "seeds")]
+    return [str(o) for o in stored if str(o).split("=")[0] not in ("name", "resume", "trust", "seed", "seeds")]
 
 
 def _at_random(experiment: Experiment, lists: int, std: float) -> tuple[Batch, Tensor]:

@@ -36,6 +36,7 @@ NAME = r"[\w.+=,-]+(/[\w.+=,-]+)*"
 MAY_CHANGE = (
     "name",
     "resume",
+    "trust",
     "max_steps",
     "stop_at_regret",
     "patience",
@@ -45,6 +46,9 @@ MAY_CHANGE = (
     "trainer",
     "steps_per_call",
 )
+
+# Groups whose target may be any code of the user's own, with options of its own.
+OWN = ("critic",)
 
 
 def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]) -> int:
@@ -70,7 +74,7 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
     only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     folders: list[Path] = []
     try:
-        overrides = continue_run(arguments.overrides)
+        overrides = choose_own(continue_run(arguments.overrides))
         # The top-level folder sweeps/ is a config group: the root must be on Hydra's search path, wherever it lies.
         overrides.append(f"hydra.searchpath=['file://{config_dir.parent}']")
         sys.argv[1:] = [a for a in argv if a not in arguments.overrides] + overrides
@@ -133,15 +137,22 @@ def continue_run(overrides: Sequence[str]) -> list[str]:
         raise InvalidInput("resume", folder, "no such folder; must be a run folder or auto")
     if not stored.is_file() or not any((folder / "checkpoints").glob("*.ckpt")):
         raise InvalidInput("resume", folder, "must be a run folder that holds .hydra/ and a checkpoint")
-    started_with = [str(o) for o in OmegaConf.load(stored) if not re.match(r"(resume|name)=", str(o))]
+    started_with = [str(o) for o in OmegaConf.load(stored) if not re.match(r"(resume|name|trust)=", str(o))]
     new = [o for o in overrides if not o.startswith("resume=")]
     # The later of two overrides of one key wins, so that `resume=<folder> max_steps=9000` trains longer.
     name = folder.resolve().name
     return [*started_with, f"name='{name}'", *new, f"hydra.run.dir='{folder}'", "resume=auto"]
 
 
+def choose_own(overrides: Sequence[str]) -> list[str]:
+    """``critic._target_=…`` alone asks for ``critic=own``: the options of the problem's own critic do not fit it."""
+    asked = [g for g in OWN if any(o.startswith(f"{g}._target_=") for o in overrides)]
+    return [*(f"{g}=own" for g in asked if not any(o.startswith(f"{g}=") for o in overrides)), *overrides]
+
+
 def jobs(overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of every single job of a multirun: from the command line and the sweep file."""
+    overrides = choose_own(overrides)
     cfg = compose("train", overrides=[o for o in overrides if not is_sweep(o)], return_hydra_config=True)
     params = cfg.hydra.sweeper.get("params") or {}
     # The order is the basic sweeper's own: the command line comes last, and wins.

@@ -21,6 +21,8 @@ def quiet_libraries() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch")
         # Said of every run on a machine that belongs to a cluster; a job gets there by hydra/launcher.
         warnings.filterwarnings("ignore", message=r"The `srun` command is available")
+        # A critic of the user's own judges in evaluation mode, and is meant to.
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

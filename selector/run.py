@@ -131,7 +131,7 @@ def describe(cfg: DictConfig, experiment: Experiment) -> str:
     size = sum(parameter.numel() for parameter in network.parameters()) // len(network.seeds)
     seeds = f"seed {cfg.seed}" if cfg.seeds == 1 else f"seeds {cfg.seed}..{cfg.seed + cfg.seeds - 1} side by side"
     return (
-        f"N {p.N}, S {p.S}, D {p.D}, {type(p.critic).__name__}, {network.title} with {size:,} parameters, "
+        f"N {p.N}, S {p.S}, D {p.D}, {p.critic.title}, {network.title} with {size:,} parameters, "
         f"{type(experiment.strategy).__name__}, {seeds}, {cfg.max_steps} steps of {cfg.batch_size} lists"
     )
 
@@ -209,7 +209,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
 
 def digest(cfg: DictConfig) -> str:
     """A fingerprint of everything in a configuration that can change the numbers."""
-    content = plain(cfg, without=("name", "resume", "logger", "checkpoints_required", "steps_per_call"))
+    content = plain(cfg, without=("name", "resume", "trust", "logger", "checkpoints_required", "steps_per_call"))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -91,7 +91,7 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         raise InvalidInput(
             "strategy",
             type(strategy).__name__,
-            f"needs an exact oracle, and {type(problem.critic).__name__} couples the slots with N^S = "
+            f"needs an exact oracle, and {problem.critic.title} couples the slots with N^S = "
             f"{problem.N}^{problem.S} > problem.max_enumeration = {problem.max_enumeration}",
         )
 

@@ -14,6 +14,11 @@ from selector.batch import Batch
 class Critic(nn.Module, ABC):
     """A loss over filled slots, one number per list, never reduced over lists."""
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
     @abstractmethod
     def forward(self, slots: Tensor, batch: Batch) -> Tensor:
         """Judge filled slots.

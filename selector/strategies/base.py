@@ -26,6 +26,7 @@ class Strategy(nn.Module, ABC):
 
     Attributes:
         needs_target: whether :meth:`select` wants the oracle's items.
+        needs_gradient: whether the critic must be differentiable; else its losses alone are used.
         without_replacement: whether a selection never uses an item for two slots.
         hard: whether the filled slots are exact items (else they are mixtures).
         seeds: for how many seeds the strategy keeps a state, which is then the first leading dim of the logits (any
@@ -34,6 +35,7 @@ class Strategy(nn.Module, ABC):
     """
 
     needs_target: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = True
     without_replacement: ClassVar[bool] = False
     hard: ClassVar[bool] = True
     seeds: int | None = None
@@ -111,7 +113,12 @@ class _Widen(torch.autograd.Function):
 def draw(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
     """Items drawn from softmax(l): ``[*, S, N] -> [*, S]``, or ``[draws, *, S]`` when ``draws`` is given."""
     # Gumbel-max: the argmax of l + G is a draw of softmax(l), without a cumulative sum that rounds.
-    return (logits.detach() + noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype)).argmax(-1)
+    return perturbed(logits, noise, draws=draws).argmax(-1)
+
+
+def perturbed(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
+    """l + G, a constant: ``[*, S, N]``, or ``[draws, *, S, N]`` when ``draws`` is given."""
+    return noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype).add_(logits.detach())
 
 
 def one_hot(index: Tensor, N: int) -> Tensor:

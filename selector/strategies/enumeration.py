@@ -3,6 +3,8 @@
 Shape legend: Q critic queries · `*` any leading dims · S slots · N items.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ class LocalExpectation(Strategy):
     References:
         Titsias, Lázaro-Gredilla, 2015, "Local expectation gradients for black box variational inference".
     """
+
+    needs_gradient: ClassVar[bool] = False
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
@@ -49,6 +53,8 @@ class Exact(Strategy):
     Raises:
         InvalidInput: when N^S is larger, here or at the first call.
     """
+
+    needs_gradient: ClassVar[bool] = False
 
     def __init__(
         self, N: int | None = None, S: int | None = None, separable: bool = False, max_selections: int = 4096

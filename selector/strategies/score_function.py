@@ -5,6 +5,7 @@ Shape legend: Q critic queries · R seeds trained side by side · `*` any leadin
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class Reinforce(Strategy):
         Williams, 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
     """
 
+    needs_gradient: ClassVar[bool] = False
     baseline: Tensor
     weight: Tensor
 
@@ -77,6 +79,8 @@ class RLOO(Strategy):
     References:
         Kool, van Hoof, Welling, 2019, "Buy 4 REINFORCE samples, get a baseline for free!".
     """
+
+    needs_gradient: ClassVar[bool] = False
 
     def __init__(self, K: int = 4) -> None:
         super().__init__()

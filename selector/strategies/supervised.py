@@ -17,6 +17,7 @@ class Supervised(Strategy):
     """
 
     needs_target: ClassVar[bool] = True
+    needs_gradient: ClassVar[bool] = False
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         if target is None:

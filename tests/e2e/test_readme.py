@@ -1,12 +1,24 @@
 """What the README says is what the project does."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
-from tests.support import CONFIGS, ROOT, names
+from selector.__main__ import main as evaluate
+from selector.launch import main
+from tests.support import CONFIGS, ROOT, SHORT, names
+from train import train
 
 README = (ROOT / "README.md").read_text()
+
+
+def start(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """``python train.py <arguments>`` in this process, from ``folder``."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    return main(train, CONFIGS, list(arguments))
 
 
 def blocks(language: str) -> list[str]:
@@ -35,3 +47,14 @@ def test_every_picture_is_there() -> None:
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_critic_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (module,) = [block for block in blocks("python") if block.startswith("# my_module.py")]
+    assert len([line for line in module.splitlines()[1:] if line]) <= 10
+    (tmp_path / "my_module.py").write_text(module)
+    (command,) = [line for line in README.splitlines() if line.startswith("python train.py critic._target_=")]
+    assert start(tmp_path, monkeypatch, *command.split()[2:], *SHORT, "logger=none", "name=own") == 0
+    assert evaluate(["evaluate", "outputs/own"]) == 0
+    monkeypatch.chdir("/")  # the run knows where its code lies
+    assert evaluate(["evaluate", str(tmp_path / "outputs" / "own")]) == 0
