@@ -83,6 +83,7 @@ def _add_trained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
     parser.add_argument("--seed", type=int, help="which of its seeds (default: that of the lowest held-out regret)")
     parser.add_argument("--checkpoint", choices=["last", "best"], default="best", help="default: best")
+    parser.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
@@ -102,7 +103,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from selector.predict import Columns, predict
     from selector.trained import load
 
-    selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint)
+    selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint, trust=arguments.trust)
     columns = Columns(arguments.list_id, arguments.features, arguments.context)
     predict(selector, arguments.items, arguments.out, columns, Console())
     return 0
@@ -117,7 +118,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from selector.export import export
     from selector.trained import load
 
-    selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint)
+    selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint, trust=arguments.trust)
     export(selector, arguments.format, out, Console())
     return 0
 

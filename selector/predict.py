@@ -76,6 +76,8 @@ def predict(selector: Selector, items: Path, out: Path, columns: Columns, consol
         raise InvalidInput("--out", out, f"cannot be written ({error.strerror})") from None
     loss = f", mean loss {total_loss / L:.6g}" if selector.critic is not None else ""
     console.print(f"{L:,} lists, seed {selector.seed} of step {selector.step}{loss}", highlight=False)
+    if selector.why_no_loss is not None:
+        console.print(f"no loss: {selector.why_no_loss}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"picks  {out}", highlight=False, soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ Shape legend: `*` any leading dims · B lists at once · R seeds trained side by
 D features per item · C features per list.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any, Literal
 import torch
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor, nn
+from torch import Tensor
 
 from selector.assignment import assign
 from selector.batch import Batch
-from selector.building import build, fits
+from selector.building import build
 from selector.config import load_run
 from selector.critics import Critic
+from selector.critics.own import build_critic
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.history import read_history
 from selector.loading import chosen_checkpoint, fill, under
@@ -56,6 +57,7 @@ class Selector:
     Args:
         network: with one seed.
         critic: judges the picks; None: they get no loss.
+        why_no_loss: why there is no critic.
         without_replacement: whether an item may fill one slot only.
         seed: which seed this is.
         step: the optimizer step of its checkpoint.
@@ -72,6 +74,7 @@ class Selector:
         network: Network,
         critic: Critic | None,
         *,
+        why_no_loss: str | None = None,
         without_replacement: bool = False,
         seed: int = 0,
         step: int = 0,
@@ -80,6 +83,7 @@ class Selector:
     ) -> None:
         self.network = network.eval().requires_grad_(False).to(device)
         self.critic = None if critic is None else critic.eval().requires_grad_(False).to(device)
+        self.why_no_loss = why_no_loss
         self.without_replacement, self.seed, self.step, self.columns = without_replacement, seed, step, columns
         self.S, self.D, self.C = network.S, network.D, network.C
         self.N = None if network.any_N else network.N
@@ -170,6 +174,7 @@ def load(
     *,
     seed: int | None = None,
     checkpoint: Literal["best", "last"] = "best",
+    trust: Sequence[str] = (),
     device: torch.device | str = "cpu",
 ) -> Selector:
     """Load a trained selector from its run folder. The items that it was trained on are not needed.
@@ -179,6 +184,7 @@ def load(
         seed: which of the seeds that were trained side by side; None: the one with the lowest regret on the held-out
             lists at that checkpoint.
         checkpoint: "best": of the lowest mean regret over seeds; "last".
+        trust: installed packages that network and critic may come from, besides this one and your own code.
         device: where it computes.
 
     Raises:
@@ -188,7 +194,7 @@ def load(
     check_choice(["best", "last"], checkpoint=checkpoint)
     folder = Path(run)
     path = folder / "checkpoints" / f"{checkpoint}.ckpt"
-    cfg = load_run(folder, needs=str(path.relative_to(folder)))
+    cfg = load_run(folder, str(path.relative_to(folder)), trust)
     content = chosen_checkpoint(path)
     seeds, step, state = list(content["selector"]["seeds"]), content["global_step"], content["state_dict"]
     if seed is None:
@@ -196,22 +202,19 @@ def load(
     if seed not in seeds:
         raise InvalidInput("seed", seed, f"must be one of {', '.join(map(str, seeds))}")
     try:
-        sizes = {key: cfg.problem[key] for key in ("N", "S", "D")} | {"C": cfg.problem.get("C", 0)}
+        sizes: dict[str, int] = {key: cfg.problem[key] for key in ("N", "S", "D", "C")}
         for key, value in sizes.items():
-            if not fits(value, int):
-                raise InvalidInput(f"problem.{key}", value, "must be a whole number")
             check_at_least(0 if key == "C" else 1, **{f"problem.{key}": value})
-        without_replacement = bool(cfg.problem.without_replacement)
         network = _network(cfg, sizes, seed, path, seeds.index(seed), len(seeds), state)
-        critic = build(cfg.critic, "critic", Critic, **sizes)  # type: ignore[type-abstract]
+        critic, why_no_loss = _critic(cfg, sizes, state, path)
     except OmegaConfBaseException as error:
-        raise InvalidInput("run", folder, f".hydra/config.yaml is damaged: {str(error).splitlines()[0]}") from None
-    fill(critic, under(state, "problem.critic."), path)
+        raise InvalidInput("run", folder, f".hydra does not describe a run ({str(error).splitlines()[0]})") from None
     columns = content["selector"].get("columns")
     return Selector(
         network,
         critic,
-        without_replacement=without_replacement,
+        why_no_loss=why_no_loss,
+        without_replacement=cfg.problem.without_replacement,
         seed=seed,
         step=step,
         columns=columns,
@@ -219,11 +222,23 @@ def load(
     )
 
 
+def _critic(
+    cfg: DictConfig, sizes: dict[str, int], state: Mapping[str, Tensor], path: Path
+) -> tuple[Critic | None, str | None]:
+    """The run's critic, or why it is not known here: it may be code that lies elsewhere."""
+    try:
+        critic = build_critic(cfg.critic, cfg.trust, **sizes)
+    except InvalidInput as error:
+        return None, str(error)
+    fill(critic, under(state, "problem.critic."), path)
+    return critic, None
+
+
 def _network(
     cfg: DictConfig, sizes: dict[str, int], seed: int, path: Path, r: int, R: int, state: Mapping[str, Tensor]
 ) -> Network:
     """The network of one seed, with its parameters from those of all R."""
-    network = build(cfg.network, "network", Network, **sizes, seeds=[seed])  # type: ignore[type-abstract]
+    network = build(cfg.network, "network", Network, trust=cfg.trust, **sizes, seeds=[seed])  # type: ignore[type-abstract]
     weights = under(state, "network.")
     if any(name.startswith("scale.") for name in weights):
         network = Standardised(network, Scale.none(sizes["D"], sizes["C"]))
