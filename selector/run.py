@@ -19,6 +19,7 @@ import selector
 from selector.checkpoints import BEST, LAST, exists, newest
 from selector.config import Experiment, build_experiment, build_logger, plain
 from selector.files import write_json
+from selector.loading import chosen_checkpoint, fill, under
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
@@ -154,13 +155,11 @@ def evaluate_run(
     """
     from selector.report.logits import draw_logits
 
+    path = folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint]
+    state = chosen_checkpoint(path)
     experiment = build_experiment(cfg)
-    state = torch.load(
-        folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint], map_location="cpu", weights_only=True
-    )
-    weights = {k.removeprefix("network."): v for k, v in state["state_dict"].items() if k.startswith("network.")}
     network, problem = experiment.network, experiment.problem
-    network.load_state_dict(weights)
+    fill(network, under(state["state_dict"], "network."), path)
     step = state["global_step"]
     held_out = HeldOut.draw(problem, cfg.held_out)
     metrics = {
