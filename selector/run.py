@@ -56,6 +56,9 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         return result
 
     logger = build_logger(cfg, experiment.network.seeds) if is_lead() else None
+    if isinstance(logger, SeedWandb):
+        later = f"send it later with: python -m selector sync {folder}"
+        logger.say = lambda line: console.print(f"W&B {line}; {later}", **LINE)
     console.print(f"{cfg.name}: {describe(cfg, experiment)}", **LINE)
     if resuming:
         state = newest(folder).content
@@ -64,6 +67,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             was = state["selector"]["max_steps"]
             console.print(f"max_steps was {was}: schedules that ended there now end at {cfg.max_steps}.", **LINE)
     try:
+        if isinstance(logger, SeedWandb) and cfg.accelerator.devices == 1:
+            logger.start()  # with several, the training may run in forked processes: W&B starts there
         result = train(
             cfg,
             experiment,
@@ -190,6 +195,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
         "steps": result.steps,
         "samples": result.samples,
         "oracle_kind": result.oracle_kind,
+        "failed": [{"seed": seed, "step": step} for seed, step in result.failed.items()],
         "final": {
             "mean": {key: result.mean(key) for key in result.metrics},
             "per_seed": [
@@ -233,6 +239,8 @@ def print_result(result: Result, title: str, console: Console, most_rows: int = 
         table.add_section()
         table.add_row("mean", *cells({name: result.mean(name) for name in result.metrics}), style="bold")
     console.print(table)
+    for seed, step in result.failed.items():
+        console.print(f"Seed {seed} failed at step {step}: its loss or gradient was not finite, it was frozen.", **LINE)
     kind = {
         "separable": "exact oracle (slot by slot)",
         "assignment": "exact oracle (assignment without replacement)",
