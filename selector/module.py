@@ -208,6 +208,7 @@ class SelectorModule(pl.LightningModule):
             "train_losses": self.train_losses.state(),
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
+            "columns": self.problem.items.columns,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
         }
