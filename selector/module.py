@@ -18,6 +18,7 @@ from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import OptimizerOptions, clip_per_seed
 from selector.problems import Problem
+from selector.processes import mean_over_processes
 from selector.schedules import EntropyBonus, Schedule
 from selector.strategies import Strategy
 
@@ -132,7 +133,7 @@ class SelectorModule(pl.LightningModule):
             selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
             losses = self.problem.critic(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
-            self.train_losses.add(objective.detach())
+            self.train_losses.add(mean_over_processes(objective.detach()))
             if not self.entropy.never:
                 objective = objective - self.entropy(self.trainer.global_step) * entropy(logits).sum(-1).mean(-1)
         self.divergence.watch(objective)

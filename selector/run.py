@@ -26,9 +26,9 @@ from selector.processes import is_lead
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
 from selector.stopping import Stopped
+from selector.sweep import RESULT
 from selector.training import Result, fit
 
-RESULT = "result.json"
 LINE: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # how the console prints paths
 
 

@@ -27,7 +27,7 @@ from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
 from selector.oracle import Kind
 from selector.problems import Problem
-from selector.processes import is_lead
+from selector.processes import cluster_plugins, is_lead
 from selector.progress import TrainingProgress
 from selector.quiet import quiet_libraries
 from selector.recording import Recorder, SeedLogger
@@ -237,7 +237,7 @@ def fit(
         "devices": 1,
         "logger": list(loggers) or False,
         "callbacks": hooks,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(), *cluster_plugins()],
         "enable_checkpointing": False,  # Checkpoints above does it
         "enable_progress_bar": False,
         "enable_model_summary": False,
