@@ -1,7 +1,7 @@
 """The estimators as people write them by hand: one-hot products, ``value + soft − soft.detach()``, torch's samplers.
 
 Each gets logits ``[B, S, N]``, items ``[B, N, D]``, a loss ``[*, B, S, D] -> [*, B]`` and a temperature, and returns
-what is to be differentiated. They are what this package is measured against, so they use what torch offers for the purpose.
+what is to be differentiated. They are what this package is measured against, so they use what torch offers for it.
 Shape legend: B batch · S slots · N items · D features · K draws.
 """
 
