@@ -232,8 +232,6 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         raise InvalidInput("accelerator.accelerator", asked.accelerator, "no such device is here; try accelerator=cpu")
     if asked.devices > there[asked.accelerator]:
         raise InvalidInput("accelerator.devices", asked.devices, f"only {there[asked.accelerator]} are here")
-    if cfg.batch_size % asked.devices:
-        raise InvalidInput("batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}")
 
     given = plain(cfg)["trainer"] or {}
     hints = get_type_hints(pl.Trainer.__init__)
@@ -260,7 +258,13 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
             raise InvalidInput(f"trainer.{name}", value, no_such(name, allowed, "Lightning's Trainer has no argument"))
         if not fits(value, hints.get(name, Any)):
             raise InvalidInput(f"trainer.{name}", value, f"must be {type_name(hints[name])}")
-    check_at_least(1, **{"trainer.accumulate_grad_batches": given.get("accumulate_grad_batches")})
+    check_at_least(1, **{f"trainer.{key}": given.get(key) for key in ("accumulate_grad_batches", "num_nodes")})
+    nodes = given.get("num_nodes", 1)
+    if cfg.batch_size % (asked.devices * nodes):
+        times = f" times trainer.num_nodes={nodes}" if nodes > 1 else ""
+        raise InvalidInput(
+            "batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}{times}"
+        )
     if asked.precision.startswith("16") and cfg.optimizer.get("clip") is not None:
         # Fused optimizers undo the loss scale themselves, after clipping has seen the scaled gradients.
         raise InvalidInput("optimizer.clip", cfg.optimizer.clip, "must be null at 16-bit precision; bf16-mixed clips")
@@ -282,12 +286,15 @@ def check_trainer(arguments: dict[str, Any]) -> None:
     import lightning.pytorch as pl
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    from selector.processes import cluster_plugins
     from selector.quiet import quiet_libraries
 
-    ours = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    ours: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
     try:
         with quiet_libraries():
-            pl.Trainer(**{**ours, **arguments})
+            pl.Trainer(**{**ours, "plugins": cluster_plugins(), **arguments})
     except (TypeError, ValueError, MisconfigurationException) as error:
         because = str(error).splitlines()[0]
         at_fault = [name for name in ("precision", "strategy", "devices") if name in because.lower()]
@@ -308,7 +315,7 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
             may come from anywhere.
 
     Raises:
-        InvalidInput: when ``folder`` is not a run folder.
+        InvalidInput: when ``folder`` is not a run folder, or what it says of the run is damaged.
     """
     stored = folder / ".hydra" / "config.yaml"
     if not folder.is_dir():
@@ -316,14 +323,18 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     for path in (stored, stored.with_name("hydra.yaml"), folder / needs):
         if not path.is_file():
             raise InvalidInput("run", folder, f"is no run folder: {path.relative_to(folder)} is missing")
-    cfg = OmegaConf.load(stored)
-    assert isinstance(cfg, DictConfig)
-    # ${hydra:…} in a stored configuration means the Hydra of that run, not of this process.
-    hydra = OmegaConf.load(stored.with_name("hydra.yaml"))
-    OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
-    OmegaConf.resolve(cfg)
-    cfg.name = folder.name
-    cfg.trust = list(trust)
+    try:
+        hydra = OmegaConf.load(stored.with_name("hydra.yaml"))
+        # ${hydra:…} in a stored configuration means the Hydra of that run, not of this process.
+        OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
+        cfg = OmegaConf.merge(OmegaConf.structured(Schema), OmegaConf.load(stored))  # with types, and what is new
+        OmegaConf.resolve(cfg)
+        assert isinstance(cfg, DictConfig)
+        cfg.name = folder.name
+        cfg.trust = list(trust)
+    except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
+        because = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InvalidInput("run", folder, f".hydra does not describe a run ({because[:120]})") from None
     started_in = Path(str(OmegaConf.select(hydra, "hydra.runtime.cwd", default="")))
     if started_in.is_absolute() and folder.resolve().is_relative_to(started_in):
         also_own(started_in)

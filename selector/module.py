@@ -12,11 +12,13 @@ from torch import Tensor
 
 from selector.batch import check_mask
 from selector.calls import optimize, recount_batches
+from selector.divergence import Divergence
 from selector.metrics import Evaluation, HeldOut, entropy, evaluate
 from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import OptimizerOptions, clip_per_seed
 from selector.problems import Problem
+from selector.processes import mean_over_processes
 from selector.schedules import EntropyBonus, Schedule
 from selector.strategies import Strategy
 
@@ -72,6 +74,7 @@ class SelectorModule(pl.LightningModule):
         held_out: the validation lists and their oracle, from setup on.
         train_losses: running mean of the training loss since the last record.
         recorded_loss: mean over seeds of the last record's training loss.
+        divergence: which seeds failed, and when.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class SelectorModule(pl.LightningModule):
         self.held_out: HeldOut | None = None
         self.train_losses = MeanLoss()
         self.recorded_loss: float | None = None
+        self.divergence = Divergence(len(network.seeds))
         self._noise: dict[str, SeedNoise] = {}
 
     # ---- what happens in a step -------------------------------------------------------------------------------
@@ -129,9 +133,10 @@ class SelectorModule(pl.LightningModule):
             selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
             losses = self.problem.critic(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
-            self.train_losses.add(objective.detach())
+            self.train_losses.add(mean_over_processes(objective.detach()))
             if not self.entropy.never:
                 objective = objective - self.entropy(self.trainer.global_step) * entropy(logits).sum(-1).mean(-1)
+        self.divergence.watch(objective)
         return objective.sum()
 
     @property
@@ -148,7 +153,22 @@ class SelectorModule(pl.LightningModule):
     def _local_batch_size(self) -> int:
         return self.batch_size // self.trainer.world_size
 
+    @property
+    def _scaled(self) -> bool:
+        """Whether a loss scaler multiplies gradients, and skips steps in which they overflow."""
+        return str(self.trainer.precision) == "16-mixed"
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """What the optimizer updates; each ``[R, …]``."""
+        return [*self.network.parameters(), *self.strategy.parameters()]
+
+    def on_after_backward(self) -> None:
+        if self._scaled:
+            self.divergence.silence(self._trained())
+
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002 - Lightning's hook
+        step, shared = self.trainer.global_step + 1, self.trainer.world_size > 1
+        self.divergence.before_step(self._trained(), step, scaled=self._scaled, shared=shared)
         if self.optimizer_options.clip is not None:
             clip_per_seed(self.network.parameters(), self.optimizer_options.clip)
 
@@ -159,6 +179,7 @@ class SelectorModule(pl.LightningModule):
             rate = self.strategy.lr if self.strategy.lr is not None else self.optimizer_options.lr
             groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
         optimizer = self.optimizer_options.build(groups)
+        optimizer.register_step_post_hook(lambda *_: self.divergence.after_step())
         factor = self.optimizer_options.factor(self.max_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -170,6 +191,7 @@ class SelectorModule(pl.LightningModule):
         device = self.trainer.strategy.root_device
         seeds = self.network.seeds
         self._noise = {name: SeedNoise(seeds, name, device, shard) for name in ("items", "strategy")}
+        self.divergence = Divergence(len(seeds), device)
         self.held_out = HeldOut.draw(self.problem.to(device), self._held_out_lists, device)
 
     def train_dataloader(self) -> Iterable[int]:
@@ -198,6 +220,9 @@ class SelectorModule(pl.LightningModule):
         previous = self.evaluation.index if self.evaluation is not None else None
         self.evaluation = evaluate(self.network, self.problem, self.held_out, self.current_tau, previous)
         self.evaluated_step = self.trainer.global_step
+        failed = torch.tensor([step is not None for step in self.divergence.failed()])
+        for value in self.evaluation.metrics.values():
+            value.masked_fill_(failed, torch.nan)  # that of a network which stopped training is no result
         return self.evaluation
 
     # ---- what a continuation needs ----------------------------------------------------------------------------
@@ -208,8 +233,10 @@ class SelectorModule(pl.LightningModule):
             "train_losses": self.train_losses.state(),
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
+            "columns": self.problem.items.columns,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
+            "divergence": self.divergence.state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -218,6 +245,7 @@ class SelectorModule(pl.LightningModule):
         for name, noise in self._noise.items():
             noise.load_state_dict(state["noise"][name])
         self.train_losses = MeanLoss(*state["train_losses"])
+        self.divergence.load(state["divergence"])
         if state["choices"] is not None:
             self.evaluation = Evaluation({}, state["choices"].to(self.trainer.strategy.root_device))
             # Lightning ends the checkpoint's epoch once more: it must not be evaluated and recorded twice.

@@ -19,15 +19,16 @@ import selector
 from selector.checkpoints import BEST, LAST, exists, newest
 from selector.config import Experiment, build_experiment, build_logger, plain
 from selector.files import write_json
+from selector.loading import chosen_checkpoint, fill, under
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
 from selector.stopping import Stopped
+from selector.sweep import RESULT
 from selector.training import Result, fit
 
-RESULT = "result.json"
 LINE: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # how the console prints paths
 
 
@@ -55,6 +56,9 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         return result
 
     logger = build_logger(cfg, experiment.network.seeds) if is_lead() else None
+    if isinstance(logger, SeedWandb):
+        later = f"send it later with: python -m selector sync {folder}"
+        logger.say = lambda line: console.print(f"W&B {line}; {later}", **LINE)
     console.print(f"{cfg.name}: {describe(cfg, experiment)}", **LINE)
     if resuming:
         state = newest(folder).content
@@ -63,6 +67,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             was = state["selector"]["max_steps"]
             console.print(f"max_steps was {was}: schedules that ended there now end at {cfg.max_steps}.", **LINE)
     try:
+        if isinstance(logger, SeedWandb) and cfg.accelerator.devices == 1:
+            logger.start()  # with several, the training may run in forked processes: W&B starts there
         result = train(
             cfg,
             experiment,
@@ -149,13 +155,11 @@ def evaluate_run(
     """
     from selector.report.logits import draw_logits
 
+    path = folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint]
+    state = chosen_checkpoint(path)
     experiment = build_experiment(cfg)
-    state = torch.load(
-        folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint], map_location="cpu", weights_only=True
-    )
-    weights = {k.removeprefix("network."): v for k, v in state["state_dict"].items() if k.startswith("network.")}
     network, problem = experiment.network, experiment.problem
-    network.load_state_dict(weights)
+    fill(network, under(state["state_dict"], "network."), path)
     step = state["global_step"]
     held_out = HeldOut.draw(problem, cfg.held_out)
     metrics = {
@@ -191,6 +195,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
         "steps": result.steps,
         "samples": result.samples,
         "oracle_kind": result.oracle_kind,
+        "failed": [{"seed": seed, "step": step} for seed, step in result.failed.items()],
         "final": {
             "mean": {key: result.mean(key) for key in result.metrics},
             "per_seed": [
@@ -234,6 +239,8 @@ def print_result(result: Result, title: str, console: Console, most_rows: int = 
         table.add_section()
         table.add_row("mean", *cells({name: result.mean(name) for name in result.metrics}), style="bold")
     console.print(table)
+    for seed, step in result.failed.items():
+        console.print(f"Seed {seed} failed at step {step}: its loss or gradient was not finite, it was frozen.", **LINE)
     kind = {
         "separable": "exact oracle (slot by slot)",
         "assignment": "exact oracle (assignment without replacement)",
