@@ -48,7 +48,7 @@ MAY_CHANGE = (
 )
 
 # Groups whose target may be any code of the user's own, with options of its own.
-OWN = ("critic",)
+OWN = ("critic", "reward")
 
 
 def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]) -> int:
