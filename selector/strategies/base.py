@@ -113,7 +113,12 @@ class _Widen(torch.autograd.Function):
 def draw(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
     """Items drawn from softmax(l): ``[*, S, N] -> [*, S]``, or ``[draws, *, S]`` when ``draws`` is given."""
     # Gumbel-max: the argmax of l + G is a draw of softmax(l), without a cumulative sum that rounds.
-    return (logits.detach() + noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype)).argmax(-1)
+    return perturbed(logits, noise, draws=draws).argmax(-1)
+
+
+def perturbed(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
+    """l + G, a constant: ``[*, S, N]``, or ``[draws, *, S, N]`` when ``draws`` is given."""
+    return noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype).add_(logits.detach())
 
 
 def one_hot(index: Tensor, N: int) -> Tensor:

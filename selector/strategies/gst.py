@@ -7,8 +7,8 @@ from torch import Tensor
 
 from selector.errors import InvalidInput
 from selector.noise import Noise
-from selector.selection import Selection
-from selector.strategies.base import Strategy, checked, draw, one_hot, through_softmax
+from selector.selection import Selection, SoftmaxAt
+from selector.strategies.base import Strategy, checked, draw, one_hot
 
 
 class GST(Strategy):
@@ -39,8 +39,8 @@ class GST(Strategy):
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
         index = draw(logits, noise)
-        p = (self.moved(logits.detach(), index) / tau).softmax(-1)
-        return Selection(index=index.unsqueeze(0), weights=through_softmax(logits / tau, p).unsqueeze(0))
+        at = SoftmaxAt(logits, self.moved(logits.detach(), index), tau)
+        return Selection(index=index.unsqueeze(0), softmax=at)
 
     def moved(self, logits: Tensor, index: Tensor) -> Tensor:
         """The logits l' of the backward pass: ``[*, S, N]``, with the drawn items ``index [*, S]`` on top."""

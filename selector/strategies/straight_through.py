@@ -8,8 +8,8 @@ from torch import Tensor
 
 from selector.errors import check_positive
 from selector.noise import Noise
-from selector.selection import Selection
-from selector.strategies.base import Strategy, checked, draw
+from selector.selection import Selection, SoftmaxAt
+from selector.strategies.base import Strategy, checked, draw, perturbed
 
 
 class STIdentity(Strategy):
@@ -41,7 +41,8 @@ class STArgmax(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
-        return Selection(index=logits.argmax(-1).unsqueeze(0), weights=(logits / tau).softmax(-1).unsqueeze(0))
+        at = SoftmaxAt(logits, logits.detach(), tau)
+        return Selection(index=at.scores.argmax(-1).unsqueeze(0), softmax=at)
 
 
 class STSampled(Strategy):
@@ -56,7 +57,7 @@ class STSampled(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
-        return Selection(index=draw(logits, noise).unsqueeze(0), weights=(logits / tau).softmax(-1).unsqueeze(0))
+        return Selection(index=draw(logits, noise).unsqueeze(0), softmax=SoftmaxAt(logits, logits.detach(), tau))
 
 
 class STGumbel(Strategy):
@@ -71,8 +72,9 @@ class STGumbel(Strategy):
     """
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        scores = checked(logits, tau) + noise.gumbel(logits.shape, dtype=logits.dtype)
-        return Selection(index=scores.argmax(-1).unsqueeze(0), weights=(scores / tau).softmax(-1).unsqueeze(0))
+        logits = checked(logits, tau)
+        at = SoftmaxAt(logits, perturbed(logits, noise), tau)
+        return Selection(index=at.scores.argmax(-1).unsqueeze(0), softmax=at)
 
 
 class DecoupledST(Strategy):
@@ -107,6 +109,6 @@ class DecoupledST(Strategy):
         tau_f = tau if self.tau_f is None else self.tau_f
         tau_b = tau if self.tau_b is None else self.tau_b
         # argmax(l + tau_f·G) = argmax(l/tau_f + G): a draw of softmax(l/tau_f).
-        scores = logits + tau_f * noise.gumbel(logits.shape, dtype=logits.dtype)
-        p = ((scores if self.backward_noise else logits) / tau_b).softmax(-1)
-        return Selection(index=scores.argmax(-1).unsqueeze(0), weights=p.unsqueeze(0))
+        scores = noise.gumbel(logits.shape, dtype=logits.dtype).mul_(tau_f).add_(logits.detach())
+        at = SoftmaxAt(logits, scores if self.backward_noise else logits.detach(), tau_b)
+        return Selection(index=scores.argmax(-1).unsqueeze(0), softmax=at)

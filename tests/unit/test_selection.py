@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from selector.selection import Selection, pick_rows
+import selector.selection
+from selector.selection import Selection, SoftmaxAt, pick_rows
 
 LEADS = [(), (3,), (2, 3), (2, 1, 3)]
 
@@ -129,3 +130,83 @@ def test_items_of_other_leading_dims_or_another_N_are_refused(shape: tuple[int, 
     for selection in (Selection(index=index, weights=weights), Selection(weights=weights)):
         with pytest.raises(ValueError, match="do not fit"):
             selection.pick(torch.zeros(shape, dtype=torch.float64))
+
+
+# ---- the softmax that only the backward pass computes -------------------------------------------------------------
+
+SHAPES = [((6,), 4, 5, 3), ((2, 3), 4, 5, 1), ((), 3, 40, 2), ((5,), 7, 40, 1), ((2, 2), 3, 40, 3)]
+
+
+def softmax_case(lead: tuple[int, ...], S: int, N: int, D: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """items, index, logits, perturbed scores (one of them masked), upstream gradient."""
+    g = torch.Generator().manual_seed(1)
+    items, upstream = (torch.randn(*lead, k, D, generator=g, dtype=torch.float64) for k in (N, S))
+    logits = torch.randn(*lead, S, N, generator=g, dtype=torch.float64)
+    logits[..., 1] = -torch.inf
+    scores = logits + torch.randn(*lead, S, N, generator=g, dtype=torch.float64)
+    return items, scores.argmax(-1), logits.requires_grad_(), scores, upstream
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 2**16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_gradient_is_that_of_the_weights_whatever_the_chunk(
+    shape: tuple[tuple[int, ...], int, int, int], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selector.selection, "_CHUNK", chunk)
+    items, index, logits, scores, upstream = softmax_case(*shape)
+    ours = Selection(index=index[None], softmax=SoftmaxAt(logits, scores, 0.7)).pick(items)
+    plain = (logits + (scores - logits.detach()).nan_to_num(nan=0.0)) / 0.7
+    theirs = Selection(index=index[None], weights=plain.softmax(-1)[None]).pick(items)
+    assert torch.equal(ours, theirs)
+    found, expected = (torch.autograd.grad(x[0], logits, upstream)[0] for x in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert not found[..., 1].any()
+
+
+def test_second_derivatives_are_those_of_the_weights() -> None:
+    items, index, logits, scores, upstream = softmax_case((2,), 3, 4, 2)
+    moved = torch.where(scores.isneginf(), 0.0, scores - logits).detach()
+
+    def gradient(leaf: Tensor, through: bool) -> Tensor:
+        if through:
+            chosen = Selection(index=index[None], softmax=SoftmaxAt(leaf, scores, 0.7))
+        else:
+            chosen = Selection(index=index[None], weights=((leaf + moved) / 0.7).softmax(-1)[None])
+        (first,) = torch.autograd.grad(chosen.pick(items)[0], leaf, upstream, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), leaf)[0]
+
+    torch.testing.assert_close(gradient(logits, True), gradient(logits, False), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("N", [5, 40])
+def test_vmap_of_the_gradient_through_the_softmax(N: int) -> None:
+    items, index, logits, scores, upstream = softmax_case((6,), 3, N, 2)
+
+    def loss(leaf: Tensor, x: Tensor, i: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        return (Selection(index=i[None], softmax=SoftmaxAt(leaf, z, 0.7)).pick(x)[0] * v).sum()
+
+    arguments = (logits.detach(), items, index, scores, upstream)
+    batched = torch.autograd.grad(loss(logits, *arguments[1:]), logits)[0]
+    torch.testing.assert_close(torch.vmap(torch.func.grad(loss))(*arguments), batched, rtol=1e-12, atol=1e-12)
+
+
+def test_autocast_does_not_round_the_gradient() -> None:
+    items, index, logits, scores, upstream = (
+        t.float() if t.is_floating_point() else t for t in softmax_case((6,), 3, 40, 2)
+    )
+    logits = logits.detach().requires_grad_()
+    picked = Selection(index=index[None], softmax=SoftmaxAt(logits, scores, 0.7)).pick(items)[0]
+    (plain,) = torch.autograd.grad(picked, logits, upstream, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (within,) = torch.autograd.grad(picked, logits, upstream)
+    assert torch.equal(within, plain)
+
+
+def test_the_softmax_stands_in_place_of_weights() -> None:
+    items, index, logits, scores, _ = softmax_case((2,), 3, 4, 1)
+    at = SoftmaxAt(logits, scores, 1.0)
+    for wrong in ({"weights": scores[None]}, {"index": None}, {"index": index.expand(2, 2, 3)}):
+        with pytest.raises(ValueError, match="hard"):
+            Selection(**{"index": index[None], "softmax": at, **wrong})
+    with pytest.raises(ValueError, match="do not fit"):
+        Selection(index=index[None], softmax=at).pick(items[:, :3])

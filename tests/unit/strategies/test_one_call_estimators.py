@@ -49,8 +49,10 @@ def backward(strategy: Strategy, logits: Tensor, v: Tensor, tau: float, noise: N
     """(index [B, S], gradient with respect to the logits [B, S, N]) of a gradient v at the weights."""
     selection = strategy.select(logits, tau, noise)
     assert selection.index is not None
-    assert selection.weights is not None
-    return selection.index[0], torch.autograd.grad(selection.weights[0], logits, v)[0]
+    slots = selection.pick(
+        torch.eye(v.shape[-1], dtype=v.dtype).expand(len(v), -1, -1)
+    )  # a filled slot is the one-hot choice itself
+    return selection.index[0], torch.autograd.grad(slots[0], logits, v)[0]
 
 
 def jacobian(p: Tensor, v: Tensor) -> Tensor:
