@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from selector.problems import Problem as Problem
     from selector.selection import Selection as Selection
     from selector.strategies import Strategy as Strategy
+    from selector.trained import Picks as Picks
+    from selector.trained import Selector as Selector
+    from selector.trained import load as load
     from selector.training import Result as Result
     from selector.training import fit as fit
 
@@ -24,13 +27,16 @@ _HOME = {
     "Critic": "critics",
     "MLP": "networks",
     "Network": "networks",
+    "Picks": "trained",
     "Pointer": "networks",
     "Problem": "problems",
     "Result": "training",
     "Selection": "selection",
+    "Selector": "trained",
     "SeparableCritic": "critics",
     "Strategy": "strategies",
     "fit": "training",
+    "load": "trained",
 }
 __all__ = ["__version__", *_HOME]
 

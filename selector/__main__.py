@@ -23,6 +23,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
     evaluating.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
     evaluating.set_defaults(do=_evaluate)
+    predicting = commands.add_parser("predict", help="let a trained selector choose from lists in a file")
+    _add_trained(predicting)
+    predicting.add_argument("items", type=Path, help="a .npy, .npz, .csv or .parquet file, as for items=file")
+    predicting.add_argument("--out", type=Path, required=True, metavar="NPZ", help="where the picks go")
+    predicting.add_argument("--list-id", help="tables: the column of list ids (default: as trained)")
+    predicting.add_argument("--features", nargs="+", help="tables: the feature columns (default: as trained)")
+    predicting.add_argument("--context", nargs="+", help="tables: the context columns (default: as trained)")
+    predicting.set_defaults(do=_predict)
+    exporting = commands.add_parser("export", help="write a trained selector to a file that runs without this package")
+    _add_trained(exporting)
+    exporting.add_argument("--format", choices=["torch", "onnx"], required=True)
+    exporting.add_argument("--out", type=Path, help="default: selector.pt2 or selector.onnx in the run folder")
+    exporting.set_defaults(do=_export)
     probing = commands.add_parser("probe", help="bias and variance of gradient estimators on a problem")
     probing.add_argument("overrides", nargs="*", help="as for train.py: problem=sum_target strategy=st_sampled,reinmax")
     probing.add_argument("--tau", type=float, nargs="+", default=[], help="default: first and last of the schedule")
@@ -63,6 +76,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _add_trained(parser: argparse.ArgumentParser) -> None:
+    """The options by which a trained selector is named."""
+    parser.add_argument("run", type=Path, help="a run folder, such as outputs/<name>")
+    parser.add_argument("--seed", type=int, help="which of its seeds (default: that of the lowest held-out regret)")
+    parser.add_argument("--checkpoint", choices=["last", "best"], default="best", help="default: best")
+    parser.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+
+
+def _check_out(out: Path, suffix: str, force: bool) -> None:
+    if out.suffix != suffix:
+        raise InvalidInput("--out", out, f"must end in {suffix}")
+    if out.is_dir():
+        raise InvalidInput("--out", out, "is a folder")
+    if out.exists() and not force:
+        raise InvalidInput("--out", out, "is there already; --force replaces it")
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    _check_out(arguments.out, ".npz", arguments.force)
+    from rich.console import Console
+
+    from selector.predict import Columns, predict
+    from selector.trained import load
+
+    selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint, trust=arguments.trust)
+    columns = Columns(arguments.list_id, arguments.features, arguments.context)
+    predict(selector, arguments.items, arguments.out, columns, Console())
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    suffix = {"torch": ".pt2", "onnx": ".onnx"}[arguments.format]
+    out = arguments.out or arguments.run / f"selector{suffix}"
+    _check_out(out, suffix, arguments.force)
+    from rich.console import Console
+
+    from selector.export import export
+    from selector.trained import load
+
+    selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint, trust=arguments.trust)
+    export(selector, arguments.format, out, Console())
+    return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

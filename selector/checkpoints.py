@@ -1,7 +1,6 @@
 """Checkpoints that hold all a bit-identical continuation needs, and are whole or absent."""
 
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from selector.errors import InvalidInput
 from selector.files import link, write_atomically
+from selector.loading import DamagedCheckpoint, read_checkpoint
 from selector.module import SelectorModule
 from selector.stopping import Stopped, StopRequests
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-
-
-class DamagedCheckpoint(Exception):
-    """A checkpoint that is not as it was written; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +39,6 @@ class Found:
 def exists(folder: Path) -> bool:
     """Whether a run folder holds a checkpoint, sound or not."""
     return any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS, BEST))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU. Every byte is compared with its checksum; nothing is unpickled but tensors.
-
-    Raises:
-        DamagedCheckpoint: when it is cut short, altered, or no checkpoint of a run.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            altered = archive.testzip()  # torch itself does not look at the checksums
-        if altered is not None:
-            raise DamagedCheckpoint(f"{path} is damaged: {altered} has a wrong checksum")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise DamagedCheckpoint(f"{path} is missing") from None
-    except DamagedCheckpoint:
-        raise
-    except Exception as error:
-        because = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedCheckpoint(f"{path} is damaged: {because}") from None
-    if not isinstance(content, dict) or not {"global_step", "state_dict", "selector"} <= content.keys():
-        raise DamagedCheckpoint(f"{path} is no checkpoint of a run")
-    return content
 
 
 def newest(folder: Path) -> Found:

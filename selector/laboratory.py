@@ -16,6 +16,7 @@ from selector.config import Experiment, build_experiment, load_run
 from selector.errors import check_at_least
 from selector.gradients import GradientQuality, draw_gradients, probe
 from selector.launch import CONFIGS, compose_job, jobs
+from selector.loading import chosen_checkpoint
 from selector.noise import SeedNoise
 
 
@@ -61,7 +62,7 @@ def run_probe(
     state = None
     if run is not None:
         stored = load_run(run, needs="checkpoints/last.ckpt")
-        state = torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+        state = chosen_checkpoint(run / "checkpoints" / "last.ckpt")
         # The run's own problem and network; its strategy too, unless others are asked for.
         given = [str(o) for o in _stored_overrides(run)] + given + [f"seed={stored.seed}", f"seeds={stored.seeds}"]
     rows = []

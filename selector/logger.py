@@ -1,11 +1,18 @@
 """Weights & Biases: one run per seed, so that dashboards draw bands over seeds. Offline unless asked otherwise.
 
+Online, the network may be slow, broken or absent: no run waits for it for long, and nothing is lost, because W&B keeps
+all it sends in files as well, which ``python -m selector sync`` sends later.
+
 Shape legend: R seeds trained side by side.
 """
 
+import glob
 import os
 import re
-from collections.abc import Sequence
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, Literal
@@ -13,8 +20,13 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from selector.account import check_account
-from selector.errors import check_at_least, check_choice
+from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.recording import Record
+
+# Seconds: W&B itself waits 90 for a server that does not answer, and without end for the last of what it sends.
+_START_WITHIN = 5.0
+_FINISH_WITHIN = 8.0
+UNSENT = "unsent"  # a file in the folder of an online run whose end W&B does not have
 
 Mode = Literal["offline", "online", "disabled"]
 
@@ -27,7 +39,8 @@ class SeedWandb(Logger):
         seeds: the R seeds.
         config: what W&B shows as the run's configuration.
         folder: its ``wandb`` subfolder gets the runs' files.
-        mode: "offline" writes files alone; "online" sends them; "disabled" does nothing.
+        mode: "offline" writes files alone; "online" sends them as well, or is "offline" where there is no account, no
+            network or no answer; "disabled" does nothing.
         project: W&B project.
         entity: W&B user or team; None is the account's default.
         group: what dashboards group by: the strategy.
@@ -36,8 +49,11 @@ class SeedWandb(Logger):
         max_runs: above this number of seeds one aggregated run (mean and std over seeds) is kept instead. So it is
             for more than one seed under the agent of a W&B sweep, which allows one run per process.
 
+    Attributes:
+        say: gets one line when the runs cannot be sent; what follows "W&B".
+
     Raises:
-        InvalidInput: for an unknown mode, and for "online" without a W&B account.
+        InvalidInput: for an unknown mode.
     """
 
     def __init__(
@@ -57,8 +73,6 @@ class SeedWandb(Logger):
         super().__init__()
         check_choice(["offline", "online", "disabled"], mode=mode)
         check_at_least(1, max_runs=max_runs)
-        if mode == "online":
-            check_account("mode", mode)
         self._name, self._seeds = name, tuple(seeds)
         # The agent of a W&B sweep gives every process one run id, whatever id is asked for here.
         self._aggregated = len(self._seeds) > (1 if "WANDB_SWEEP_ID" in os.environ else max_runs)
@@ -73,6 +87,7 @@ class SeedWandb(Logger):
             "mode": mode,
         }
         self._config = config
+        self.say: Callable[[str], None] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -82,29 +97,70 @@ class SeedWandb(Logger):
     def version(self) -> str:
         return self._name
 
-    def runs(self) -> list[WandbLogger]:
-        """The W&B runs, started on first use: one per seed, or one for all of them."""
-        if self._runs is None:
-            import wandb  # takes a second; not needed before the first record
+    def start(self) -> None:
+        """Start the W&B runs, one per seed or one for all of them; takes seconds if the network is not as it should."""
+        # W&B reports on itself to its makers, offline as well. Nothing is sent that was not asked for.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb  # takes a second; not needed where nothing is logged
 
-            Path(self._init["dir"]).mkdir(parents=True, exist_ok=True)
-            settings = wandb.Settings(
-                silent=True, console="off", x_disable_stats=True, disable_git=True, x_disable_meta=True
+        Path(self._init["dir"]).mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            disable_git=True,
+            x_disable_meta=True,
+            init_timeout=_START_WITHIN,
+            finish_timeout=_FINISH_WITHIN,
+            finish_timeout_raises=True,
+        )
+        because = _no_account() if self._init["mode"] == "online" else None
+        if because is None:
+            began = time.time()
+            try:
+                self._runs = self._start(settings, self._init["mode"])
+                return
+            except (wandb.errors.Error, TimeoutError) as error:
+                if self._init["mode"] != "online":
+                    raise
+                because = " ".join(str(error).split())
+                wandb.teardown()  # its service would hold on to the run ids
+                self._remove_failed(began)
+        self._runs = self._start(settings, "offline")
+        self.say(f"is offline ({because})")
+
+    def _start(self, settings: Any, mode: str) -> list[WandbLogger]:
+        import wandb
+
+        runs = []
+        for suffix, extra in self._identities():
+            run = wandb.init(
+                id=readable_id(f"{self._name}-{suffix}"),
+                name=f"{self._name}-{suffix}",
+                config={**self._config, **extra},
+                resume="allow",  # offline as well: else sending a resumed run would overwrite its beginning
+                reinit="create_new",  # else all seeds of a process would share one run
+                settings=settings,
+                **{**self._init, "mode": mode},
             )
-            self._runs = []
-            for suffix, extra in self._identities():
-                run = wandb.init(
-                    id=readable_id(f"{self._name}-{suffix}"),
-                    name=f"{self._name}-{suffix}",
-                    config={**self._config, **extra},
-                    resume="allow",  # offline as well: else sending a resumed run would overwrite its beginning
-                    reinit="create_new",  # else all seeds of a process would share one run
-                    settings=settings,
-                    **self._init,
-                )
-                run.define_metric("samples")
-                run.define_metric("*", step_metric="samples")
-                self._runs.append(WandbLogger(experiment=run))
+            run.define_metric("samples")
+            run.define_metric("*", step_metric="samples")
+            runs.append(WandbLogger(experiment=run))
+        return runs
+
+    def _remove_failed(self, began: float) -> None:
+        """Remove the empty folders that runs leave which could not be started."""
+        for suffix, _ in self._identities():
+            run_id = readable_id(f"{self._name}-{suffix}")
+            for folder in (Path(self._init["dir"]) / "wandb").glob(f"run-*-{glob.escape(run_id)}"):
+                if folder.stat().st_mtime >= began - 1:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def runs(self) -> list[WandbLogger]:
+        """The W&B runs, started on first use."""
+        if self._runs is None:
+            self.start()
+        assert self._runs is not None
         return self._runs
 
     def _identities(self) -> list[tuple[str, dict[str, Any]]]:
@@ -137,9 +193,31 @@ class SeedWandb(Logger):
 
     def close(self) -> None:
         """Finish all runs. Without it the next run of the process would be mixed up with these."""
-        for logger in self._runs or []:
-            logger.experiment.finish()
-        self._runs = None
+        runs, self._runs = [logger.experiment for logger in self._runs or []], None
+        if runs:
+            with ThreadPoolExecutor(len(runs)) as pool:  # all of them wait for the same server: at the same time
+                unsent = sum(pool.map(_finish, runs))
+            if unsent:
+                self.say(f"does not answer ({unsent} of {len(runs)} runs not sent in full)")
+
+
+def _finish(run: Any) -> bool:
+    """Finish one run; whether W&B does not have all of it, because it did not answer in time. Its folder is marked."""
+    try:
+        run.finish()
+    except TimeoutError:
+        (Path(run.dir).parent / UNSENT).touch()
+        return True
+    return False
+
+
+def _no_account() -> str | None:
+    """Why W&B cannot be asked at all; None if there is an account."""
+    try:
+        check_account("mode", "online")
+    except InvalidInput as error:
+        return error.allowed
+    return None
 
 
 def readable_id(name: str) -> str:

@@ -221,6 +221,7 @@ class SelectorModule(pl.LightningModule):
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
             "critic": None if self.actor_critic is None else self.actor_critic.state_dict(),
+            "columns": self.problem.items.columns,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
         }

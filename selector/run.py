@@ -19,6 +19,7 @@ import selector
 from selector.checkpoints import BEST, LAST, exists, newest
 from selector.config import Experiment, build_experiment, build_logger, plain
 from selector.files import write_json
+from selector.loading import chosen_checkpoint, fill, under
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
@@ -55,6 +56,9 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
         return result
 
     logger = build_logger(cfg, experiment.network.seeds) if is_lead() else None
+    if isinstance(logger, SeedWandb):
+        later = f"send it later with: python -m selector sync {folder}"
+        logger.say = lambda line: console.print(f"W&B {line}; {later}", **LINE)
     console.print(f"{cfg.name}: {describe(cfg, experiment)}", **LINE)
     if resuming:
         state = newest(folder).content
@@ -63,6 +67,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             was = state["selector"]["max_steps"]
             console.print(f"max_steps was {was}: schedules that ended there now end at {cfg.max_steps}.", **LINE)
     try:
+        if isinstance(logger, SeedWandb) and cfg.accelerator.devices == 1:
+            logger.start()  # with several, the training may run in forked processes: W&B starts there
         result = train(
             cfg,
             experiment,
@@ -150,13 +156,11 @@ def evaluate_run(
     """
     from selector.report.logits import draw_logits
 
+    path = folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint]
+    state = chosen_checkpoint(path)
     experiment = build_experiment(cfg)
-    state = torch.load(
-        folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint], map_location="cpu", weights_only=True
-    )
-    weights = {k.removeprefix("network."): v for k, v in state["state_dict"].items() if k.startswith("network.")}
     network, problem = experiment.network, experiment.problem
-    network.load_state_dict(weights)
+    fill(network, under(state["state_dict"], "network."), path)
     step = state["global_step"]
     held_out = HeldOut.draw(problem, cfg.held_out)
     metrics = {

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from selector.account import check_account
 from selector.errors import InvalidInput
-from selector.logger import readable_id
+from selector.logger import UNSENT, readable_id
 
 _END = re.compile(r"-(seed\d+|all-seeds)$")
 
@@ -46,7 +46,7 @@ def sync(folders: Sequence[Path], wandb_folder: Path, console: Console, *, dry_r
         return 0
     check_account("sync", wandb_folder)
     # W&B's public interface to this. It exits with 0 even where a run failed, and marks those that did not fail.
-    subprocess.run([sys.executable, "-m", "wandb", "sync", *map(str, left)], check=False)
+    subprocess.run([sys.executable, "-m", "wandb", "sync", "--no-skip-online", *map(str, left)], check=False)
     for run in left:
         console.print(
             f"{'sent' if is_sent(run) else 'NOT sent':<9}{run}", highlight=False, soft_wrap=True, markup=False
@@ -61,9 +61,12 @@ def sync(folders: Sequence[Path], wandb_folder: Path, console: Console, *, dry_r
 def find_offline(wandb_folder: Path, names: Collection[str] | None) -> list[Path]:
     """W&B's folders of offline runs, oldest first: of runs with these names, or all of them for None.
 
-    A run that was resumed has several; W&B sends them in this order.
+    With them those of online runs whose end could not be sent. A run that was resumed has several folders; W&B sends
+    them in this order.
     """
-    every = sorted(path for path in wandb_folder.glob("offline-run-*") if any(path.glob("run-*.wandb")))
+    online = [mark.parent for mark in wandb_folder.glob(f"run-*/{UNSENT}")]
+    every = [path for path in (*wandb_folder.glob("offline-run-*"), *online) if any(path.glob("run-*.wandb"))]
+    every.sort(key=lambda path: path.name.removeprefix("offline-"))
     if names is None:
         return every
     # An id ends in -seed<k> or -all-seeds; what stands before it may have lost characters that W&B forbids.

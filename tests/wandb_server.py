@@ -59,8 +59,8 @@ class WandbServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.lock = threading.Lock()
         self.requests: list[str] = []  # the path, or the GraphQL operation, of everything that was asked
         self.unknown: list[str] = []  # what it had no answer for
@@ -188,9 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def wandb_server() -> Iterator[WandbServer]:
-    """A server that runs until the block ends."""
-    server = WandbServer()
+def wandb_server(port: int = 0) -> Iterator[WandbServer]:
+    """A server that runs until the block ends; 0 is any free port."""
+    server = WandbServer(port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -78,6 +78,9 @@ class File(Items):
         prepared = _prepare(path.absolute(), path, stamp, list_id, *columns, validation, split_seed)
         self.lists, self._training, self._validation = prepared.lists, prepared.training, prepared.validation
         self.fewest = self.lists.fewest()
+        read = self.lists.columns
+        if read is not None:
+            self.columns = {"list_id": read.list_id, "features": [*read.features], "context": [*read.context]}
         self.scale = prepared.scale() if standardise else None
         self._resident: dict[torch.device, _Resident] = {}
         self._check(N, D, C)

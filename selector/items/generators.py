@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -17,10 +18,12 @@ class Items(ABC):
     Attributes:
         scale: how a network should standardise the items; None: it reads them as they are.
         fewest: items of the shortest list; None: every list has as many as were asked for.
+        columns: a table's ``list_id``, ``features`` and ``context``, to read others like it; None: no table.
     """
 
     scale: Scale | None = None
     fewest: int | None = None
+    columns: dict[str, Any] | None = None
 
     @abstractmethod
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:

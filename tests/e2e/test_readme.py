@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = [block for block in blocks("python") if "from selector import" in block]
+    (example,) = [block for block in blocks("python") if "import MLP, Problem" in block]
     assert len(example.strip().splitlines()) <= 12
     exec(example.replace("steps=2000", "steps=20"), {})
     assert capsys.readouterr().out.startswith("[")

@@ -2,11 +2,8 @@
 
 import json
 import re
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,60 +13,8 @@ from selector.__main__ import main as command
 from selector.launch import main
 from selector.recording import read_history
 from tests.support import CONFIGS, SHORT
-from tests.wandb_server import KEY, WandbRun, WandbServer, wandb_server
+from tests.wandb_server import WandbRun, WandbServer
 from train import train
-
-LIMIT = 120  # seconds that a test may take; W&B itself waits without end for some answers
-
-
-def _too_long(_signal: int, _frame: FrameType | None) -> None:
-    raise TimeoutError(f"the test took more than {LIMIT} s")
-
-
-@pytest.fixture(autouse=True)
-def _limited() -> Iterator[None]:
-    """Ends a test that hangs, and again every few seconds: cleaning up may hang as well."""
-    before = signal.signal(signal.SIGALRM, _too_long)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT, 5)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty working directory; W&B knows no key and no address, and remembers nothing of other tests."""
-    for name in ("MODE", "DIR", "API_KEY", "IDENTITY_TOKEN_FILE", "ENTITY", "PROJECT", "SWEEP_ID", "RUN_ID"):
-        monkeypatch.delenv(f"WANDB_{name}", raising=False)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    home = tmp_path / "home"
-    folder = tmp_path / "work"
-    for path in (home, folder):
-        path.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("NETRC", str(home / "netrc"))
-    for name in ("CONFIG_DIR", "CACHE_DIR", "DATA_DIR"):
-        monkeypatch.setenv(f"WANDB_{name}", str(home / name.lower()))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    # Where nobody listens: a test that asks for no server reaches none.
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    for name in ("INIT_TIMEOUT", "FINISH_TIMEOUT"):
-        monkeypatch.setenv(f"WANDB_{name}", "60")
-    monkeypatch.chdir(folder)
-    wandb.teardown()  # the settings of a process are read once
-    yield folder
-    wandb.teardown()
-
-
-@pytest.fixture
-def server(clean: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:  # noqa: ARG001 - comes first
-    """The stand-in, and an account on it."""
-    with wandb_server() as running:
-        monkeypatch.setenv("WANDB_BASE_URL", running.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield running
-        wandb.teardown()  # while the server is there to answer
-    assert running.unknown == []
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -232,21 +177,6 @@ def test_a_dashboard_that_the_server_refuses_is_one_line(
     err = capsys.readouterr().err
     assert err.startswith("error: dashboard=us/ours: the server refused")
     assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("key", [None, "too-short"])
-def test_online_without_a_sound_key_is_refused_before_anything_is_written(
-    key: str | None, clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if key is not None:
-        monkeypatch.setenv("WANDB_API_KEY", key)
-    assert run(monkeypatch, *SHORT, "logger.mode=online") == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: logger.mode=online: needs a W&B API key")
-    assert ("wandb login" in err) == (key is None)
-    assert err.count("\n") == 1
-    assert not list(clean.iterdir())
 
 
 @pytest.mark.usefixtures("clean")
