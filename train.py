@@ -17,6 +17,7 @@ from selector import sweep
 from selector.errors import InvalidInput
 from selector.files import sole_process
 from selector.launch import main
+from selector.launchers import requeueing
 from selector.processes import is_lead
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -33,24 +34,32 @@ def train(cfg: DictConfig) -> None:
     folder = Path(hydra_config.runtime.output_dir)
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())  # shorter to read, and to paste
+    multirun = hydra_config.mode is RunMode.MULTIRUN
+    if multirun and sweep.is_launched():
+        cfg.resume = "auto"  # the folder was checked before: what is in it is this job's own earlier attempt
     if not is_lead():
-        run(cfg, folder, Console(quiet=True))
+        with requeueing():
+            run(cfg, folder, Console(quiet=True))
         return
-    if hydra_config.mode is RunMode.MULTIRUN:
+    if multirun:
         cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
         Console().rule(sweep.progress(hydra_config.job.num))
     try:
         with sole_process(folder):
-            sweep.start(folder)
-            run(cfg, folder, Console())
-    except InvalidInput:
-        if hydra_config.mode is not RunMode.MULTIRUN:
-            raise
-        sweep.fail(folder, hydra_config.overrides.task)
-    except Exception:  # one job's failure must not end the others
+            try:
+                sweep.start(folder)
+                with requeueing():
+                    run(cfg, folder, Console())
+            except Exception as error:  # one job's failure must not end the others
+                if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, InvalidInput) and not multirun):
+                    raise
+                sweep.fail(folder, hydra_config.overrides.task)
+    except InvalidInput as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        sweep.fail(folder, hydra_config.overrides.task)
+        print(f"error: {error}", file=sys.stderr)  # no error.txt: the folder may be another process's
+        if not multirun:
+            sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -269,8 +269,6 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         raise InvalidInput("accelerator.accelerator", asked.accelerator, "no such device is here; try accelerator=cpu")
     if asked.devices > there[asked.accelerator]:
         raise InvalidInput("accelerator.devices", asked.devices, f"only {there[asked.accelerator]} are here")
-    if cfg.batch_size % asked.devices:
-        raise InvalidInput("batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}")
 
     given = plain(cfg)["trainer"] or {}
     hints = get_type_hints(pl.Trainer.__init__)
@@ -297,7 +295,13 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
             raise InvalidInput(f"trainer.{name}", value, no_such(name, allowed, "Lightning's Trainer has no argument"))
         if not fits(value, hints.get(name, Any)):
             raise InvalidInput(f"trainer.{name}", value, f"must be {type_name(hints[name])}")
-    check_at_least(1, **{"trainer.accumulate_grad_batches": given.get("accumulate_grad_batches")})
+    check_at_least(1, **{f"trainer.{key}": given.get(key) for key in ("accumulate_grad_batches", "num_nodes")})
+    nodes = given.get("num_nodes", 1)
+    if cfg.batch_size % (asked.devices * nodes):
+        times = f" times trainer.num_nodes={nodes}" if nodes > 1 else ""
+        raise InvalidInput(
+            "batch_size", cfg.batch_size, f"must be a multiple of accelerator.devices={asked.devices}{times}"
+        )
     if asked.precision.startswith("16") and cfg.optimizer.get("clip") is not None:
         # Fused optimizers undo the loss scale themselves, after clipping has seen the scaled gradients.
         raise InvalidInput("optimizer.clip", cfg.optimizer.clip, "must be null at 16-bit precision; bf16-mixed clips")
@@ -319,12 +323,15 @@ def check_trainer(arguments: dict[str, Any]) -> None:
     import lightning.pytorch as pl
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    from selector.processes import cluster_plugins
     from selector.quiet import quiet_libraries
 
-    ours = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    ours: dict[str, Any] = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
     try:
         with quiet_libraries():
-            pl.Trainer(**{**ours, **arguments})
+            pl.Trainer(**{**ours, "plugins": cluster_plugins(), **arguments})
     except (TypeError, ValueError, MisconfigurationException) as error:
         because = str(error).splitlines()[0]
         at_fault = [name for name in ("precision", "strategy", "devices") if name in because.lower()]

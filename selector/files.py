@@ -58,8 +58,12 @@ def link(path: Path, name: Path) -> None:
 
 
 @contextmanager
-def sole_process(folder: Path) -> Iterator[None]:
+def sole_process(folder: Path, key: str = "name") -> Iterator[None]:
     """Keep every other process out of ``folder`` for as long as the block runs; the lock dies with its process.
+
+    Args:
+        folder: made if it is not there.
+        key: what a message names.
 
     Raises:
         InvalidInput: when another process is in it.
@@ -69,7 +73,7 @@ def sole_process(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InvalidInput("name", folder, "another process is running in this folder") from None
+            raise InvalidInput(key, folder, "another process is running in this folder") from None
         except OSError:  # a file system without locks
             pass
         yield

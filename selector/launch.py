@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selector import sweep
 from selector.errors import InvalidInput
+from selector.files import sole_process
+from selector.launchers import check_launcher, is_elsewhere, launch_jobs
 from selector.processes import is_lead
+from selector.quiet import quiet_hydra
 from selector.stopping import Stopped, TerminateAsStopped
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -51,6 +54,7 @@ MAY_CHANGE = (
 OWN = ("critic", "reward")
 
 
+@quiet_hydra()
 def main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]) -> int:
     """Run ``application`` (a function under ``hydra.main``) if the command line is sound.
 
@@ -73,6 +77,7 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
     arguments = get_args_parser().parse_args(list(argv))
     only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     folders: list[Path] = []
+    launcher: str | None = None
     try:
         overrides = choose_own(continue_run(arguments.overrides))
         # The top-level folder sweeps/ is a config group: the root must be on Hydra's search path, wherever it lies.
@@ -83,23 +88,32 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
                 # What is checked is what runs: a folder with the time in its name must not change in between.
                 if arguments.multirun:
                     cfg = compose_job([o for o in overrides if not is_sweep(o)])
-                    sys.argv.append(f"hydra.sweep.dir='{cfg.hydra.sweep.dir}'")
-                    folders = [check_job([*job, sys.argv[-1]], n) for n, job in enumerate(jobs(overrides))]
+                    overrides.append(f"hydra.sweep.dir='{cfg.hydra.sweep.dir}'")
+                    sys.argv.append(overrides[-1])
+                    folders = [check_job(job, n) for n, job in enumerate(jobs(overrides))]
+                    if is_elsewhere(cfg):
+                        launcher = cfg.hydra.runtime.choices["hydra/launcher"]
                 else:
                     folders = [check_job(overrides, None)]
                     if not any(o.startswith(("name=", "hydra.run.dir=")) for o in overrides):
                         folders = [claim(folders[0])]
                         sys.argv.append(f"name={folders[0].name}")
+        if launcher is not None:
+            with sole_process(folders[0].parent, "hydra.sweep.dir"):
+                return launch_jobs(application, config_dir, overrides, launcher, folders)
         sweep.begin(len(folders))
-        application()
+        with sole_process(folders[0].parent, "hydra.sweep.dir") if arguments.multirun and folders else nullcontext():
+            application()
     except KeyboardInterrupt as stop:
         for folder in folders[:1]:
             for empty in (folder, folder.parent):  # made here, and nothing came into it
                 with suppress(OSError):
                     empty.rmdir()
         if arguments.multirun:
-            sweep.end([folder for folder in folders if folder.exists()])
+            sweep.end(folders)
         print("interrupted", file=sys.stderr)
+        if launcher is not None:
+            print("Jobs that were handed to a cluster go on; scancel ends them.", file=sys.stderr)
         return stop.exit_code if isinstance(stop, Stopped) else 130
     except (InvalidInput, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -183,6 +197,8 @@ def check_job(overrides: list[str], number: int | None) -> Path:
     if not re.fullmatch(NAME, cfg.name) or ".." in cfg.name.split("/"):
         raise InvalidInput("name", cfg.name, "must be letters, digits and . _ - + = , with / for subfolders")
     check_folder(cfg, folder)
+    if number is not None:
+        check_launcher(cfg)
     from selector.config import build_experiment, build_logger, check_trainer
 
     experiment = build_experiment(cfg)

@@ -14,11 +14,13 @@ from selector.actor_critic import ActorCritic
 from selector.batch import check_mask
 from selector.calls import optimize, recount_batches
 from selector.critics.learned import LearnedCritic
+from selector.divergence import Divergence
 from selector.metrics import Evaluation, HeldOut, entropy, evaluate
 from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import OptimizerOptions, clip_per_seed
 from selector.problems import Problem
+from selector.processes import mean_over_processes
 from selector.schedules import EntropyBonus, Schedule
 from selector.strategies import Strategy
 
@@ -76,6 +78,7 @@ class SelectorModule(pl.LightningModule):
         held_out: the validation lists and their oracle, from setup on.
         train_losses: running mean of the training loss since the last record.
         recorded_loss: mean over seeds of the last record's training loss.
+        divergence: which seeds failed, and when.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class SelectorModule(pl.LightningModule):
         self.held_out: HeldOut | None = None
         self.train_losses = MeanLoss()
         self.recorded_loss: float | None = None
+        self.divergence = Divergence(len(network.seeds))
         self._noise: dict[str, SeedNoise] = {}
 
     # ---- what happens in a step -------------------------------------------------------------------------------
@@ -139,9 +143,10 @@ class SelectorModule(pl.LightningModule):
             selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
             losses = (self.critic or self.problem.critic)(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
-            self.train_losses.add(objective.detach())
+            self.train_losses.add(mean_over_processes(objective.detach()))
             if not self.entropy.never:
                 objective = objective - self.entropy(self.trainer.global_step) * entropy(logits).sum(-1).mean(-1)
+        self.divergence.watch(objective)
         return objective.sum()
 
     @property
@@ -158,7 +163,22 @@ class SelectorModule(pl.LightningModule):
     def _local_batch_size(self) -> int:
         return self.batch_size // self.trainer.world_size
 
+    @property
+    def _scaled(self) -> bool:
+        """Whether a loss scaler multiplies gradients, and skips steps in which they overflow."""
+        return str(self.trainer.precision) == "16-mixed"
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """What the optimizer updates; each ``[R, …]``."""
+        return [*self.network.parameters(), *self.strategy.parameters()]
+
+    def on_after_backward(self) -> None:
+        if self._scaled:
+            self.divergence.silence(self._trained())
+
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002 - Lightning's hook
+        step, shared = self.trainer.global_step + 1, self.trainer.world_size > 1
+        self.divergence.before_step(self._trained(), step, scaled=self._scaled, shared=shared)
         if self.optimizer_options.clip is not None:
             clip_per_seed(self.network.parameters(), self.optimizer_options.clip)
 
@@ -169,6 +189,7 @@ class SelectorModule(pl.LightningModule):
             rate = self.strategy.lr if self.strategy.lr is not None else self.optimizer_options.lr
             groups.append({"params": own, "lr": rate, "weight_decay": 0.0})
         optimizer = self.optimizer_options.build(groups)
+        optimizer.register_step_post_hook(lambda *_: self.divergence.after_step())
         factor = self.optimizer_options.factor(self.max_steps)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -182,6 +203,7 @@ class SelectorModule(pl.LightningModule):
         self._noise = {name: SeedNoise(seeds, name, device, shard) for name in ("items", "strategy")}
         if self.actor_critic is not None:
             self.actor_critic.setup(device)
+        self.divergence = Divergence(len(seeds), device)
         self.held_out = HeldOut.draw(self.problem.to(device), self._held_out_lists, device)
 
     def train_dataloader(self) -> Iterable[int]:
@@ -210,6 +232,9 @@ class SelectorModule(pl.LightningModule):
         previous = self.evaluation.index if self.evaluation is not None else None
         self.evaluation = evaluate(self.network, self.problem, self.held_out, self.current_tau, previous)
         self.evaluated_step = self.trainer.global_step
+        failed = torch.tensor([step is not None for step in self.divergence.failed()])
+        for value in self.evaluation.metrics.values():
+            value.masked_fill_(failed, torch.nan)  # that of a network which stopped training is no result
         return self.evaluation
 
     # ---- what a continuation needs ----------------------------------------------------------------------------
@@ -224,6 +249,7 @@ class SelectorModule(pl.LightningModule):
             "columns": self.problem.items.columns,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
+            "divergence": self.divergence.state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -234,6 +260,7 @@ class SelectorModule(pl.LightningModule):
         if self.actor_critic is not None:
             self.actor_critic.load_state_dict(state["critic"])
         self.train_losses = MeanLoss(*state["train_losses"])
+        self.divergence.load(state["divergence"])
         if state["choices"] is not None:
             self.evaluation = Evaluation({}, state["choices"].to(self.trainer.strategy.root_device))
             # Lightning ends the checkpoint's epoch once more: it must not be evaluated and recorded twice.

@@ -70,7 +70,7 @@ class TrainingProgress(pl.Callback):
 
     def _status(self, trainer: pl.Trainer, module: SelectorModule) -> str:
         running = module.train_losses.mean()
-        loss = module.recorded_loss if running is None else float(running.mean())
+        loss = module.recorded_loss if running is None else float(running.nanmean())
         parts = [f"loss {loss:.4g}"] if loss is not None else []
         if module.evaluation is not None and module.evaluation.metrics:
             parts.append(f"regret {module.evaluation.metrics['regret'].nanmean():.4f}")

@@ -30,3 +30,11 @@ def quiet_libraries() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def quiet_hydra() -> Iterator[None]:
+    """Keep a deprecation away: configs/hydra/launcher/ names its files as the plugins name theirs, which have types."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+        yield

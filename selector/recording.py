@@ -3,6 +3,7 @@
 Shape legend: R seeds trained side by side.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,8 +87,14 @@ class Recorder(pl.Callback):
         loss = module.train_losses.mean()
         if loss is not None:
             values["train/loss"] = loss.tolist()
-            module.recorded_loss = float(loss.mean())
+            module.recorded_loss = float(loss.nanmean())
             module.train_losses = MeanLoss()
+        failed = module.divergence.failed()
+        if any(failed):
+            for r, step in enumerate(failed):
+                if step is not None and loss is not None:
+                    values["train/loss"][r] = math.nan
+            values["failed_step"] = [math.nan if step is None else float(step) for step in failed]
         values["tau"] = [module.current_tau] * R
         values["lr"] = [trainer.optimizers[0].param_groups[0]["lr"]] * R
         values["seconds"] = [self._seconds] * R

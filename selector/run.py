@@ -26,9 +26,9 @@ from selector.processes import is_lead
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
 from selector.stopping import Stopped
+from selector.sweep import RESULT
 from selector.training import Result, fit
 
-RESULT = "result.json"
 LINE: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # how the console prints paths
 
 
@@ -196,6 +196,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
         "steps": result.steps,
         "samples": result.samples,
         "oracle_kind": result.oracle_kind,
+        "failed": [{"seed": seed, "step": step} for seed, step in result.failed.items()],
         "final": {
             "mean": {key: result.mean(key) for key in result.metrics},
             "per_seed": [
@@ -239,6 +240,8 @@ def print_result(result: Result, title: str, console: Console, most_rows: int = 
         table.add_section()
         table.add_row("mean", *cells({name: result.mean(name) for name in result.metrics}), style="bold")
     console.print(table)
+    for seed, step in result.failed.items():
+        console.print(f"Seed {seed} failed at step {step}: its loss or gradient was not finite, it was frozen.", **LINE)
     kind = {
         "separable": "exact oracle (slot by slot)",
         "assignment": "exact oracle (assignment without replacement)",

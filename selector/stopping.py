@@ -49,7 +49,8 @@ class TerminateAsStopped:
 class StopRequests:
     """While the block runs, SIGINT and SIGTERM only ask to stop; the training looks at ``signum`` after every step.
 
-    A second SIGINT raises KeyboardInterrupt at once. Handlers that somebody else has set stay.
+    A second SIGINT raises KeyboardInterrupt at once. Handlers that somebody else has set stay; where a launcher waits
+    for a warning of its scheduler (USR2), it asks as well, and whoever catches the :class:`Stopped` answers for it.
 
     Attributes:
         signum: the signal that asked, or None.
@@ -72,6 +73,9 @@ class StopRequests:
             self._handlers = {
                 s: self._ask if self._before[s] in known else self._before[s] for s, known in usual.items()
             }
+            warned = signal.getsignal(signal.SIGUSR2)
+            if callable(warned):
+                self._before[signal.SIGUSR2], self._handlers[signal.SIGUSR2] = warned, self._ask
             self.install()
         return self
 

@@ -1,13 +1,16 @@
 """Many jobs in one command: how far they are, and which of them failed."""
 
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 FAILED = "error.txt"
+RESULT = "result.json"
 
 
 @dataclass
@@ -21,19 +24,28 @@ _sweep = _Sweep()
 
 
 def begin(total: int) -> None:
-    """Start counting ``total`` jobs."""
+    """Start counting ``total`` jobs, which run one after the other in this process."""
     _sweep.total, _sweep.began, _sweep.failed = total, time.perf_counter(), 0
+
+
+def is_launched() -> bool:
+    """Whether a launcher runs this job in a process of its own, which does not know the others."""
+    return not _sweep.total
 
 
 def progress(number: int) -> str:
     """One line before job ``number`` (0 is the first): which it is, and how long the rest may take."""
-    if not _sweep.total:  # a launcher runs the job in a process of its own, which does not know the others
+    if is_launched():
         return f"job {number + 1}"
     line = f"job {number + 1}/{_sweep.total}"
     if number:
-        left = (time.perf_counter() - _sweep.began) / number * (_sweep.total - number)
-        line += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+        line += f", {_left(number, _sweep.total, _sweep.began)}"
     return line + (f", {_sweep.failed} failed" if _sweep.failed else "")
+
+
+def _left(done: int, total: int, began: float) -> str:
+    seconds = (time.perf_counter() - began) / done * (total - done)
+    return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
 
 def start(folder: Path) -> None:
@@ -65,15 +77,59 @@ def any_failed() -> bool:
     return _sweep.failed > 0
 
 
+@contextmanager
+def watched(folders: Sequence[Path], every: float = 2.0) -> Iterator[None]:
+    """While the block runs, print a line whenever jobs that run elsewhere have ended.
+
+    Args:
+        folders: their run folders.
+        every: seconds between two looks.
+    """
+    over = threading.Event()
+    # What an earlier command left is no news.
+    before = [folder for folder in folders if (folder / RESULT).exists() and not (folder / FAILED).exists()]
+    waiting = {folder for folder in folders if folder not in before}
+
+    def watch() -> None:
+        began, failed, total = time.perf_counter(), 0, len(waiting)
+        while waiting and not over.wait(every):
+            ended = {folder for folder in waiting if (folder / RESULT).exists() or (folder / FAILED).exists()}
+            if not ended:
+                continue
+            waiting.difference_update(ended)
+            failed += sum((folder / FAILED).exists() for folder in ended)
+            line = f"{total - len(waiting)}/{total} jobs ended"
+            line += f", {_left(total - len(waiting), total, began)}" if waiting else ""
+            print(line + (f", {failed} failed" if failed else ""), file=sys.stderr)
+
+    # What failed before has its error.txt until it starts again.
+    for folder in folders:
+        start(folder)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def end(folders: Sequence[Path]) -> int:
-    """Report the jobs of a multirun that failed.
+    """Report the jobs of a multirun that failed, and those that did not come to an end.
 
     Returns:
-        The exit code: 3 if any job failed, else 0.
+        The exit code: 3 if there are any, else 0.
     """
     failed = [folder for folder in folders if (folder / FAILED).exists()]
     for folder in failed:
         reason = (folder / FAILED).read_text().splitlines()[0]
         print(f"failed: {folder}: {reason}", file=sys.stderr)
-    print(f"{len(folders) - len(failed)} of {len(folders)} jobs done", file=sys.stderr)
-    return 3 if failed else 0
+    missing = [folder for folder in folders if folder not in failed and not (folder / RESULT).exists()]
+    for folder in missing:
+        state = "did not end" if folder.exists() else "did not start"
+        print(f"{state}: {folder}", file=sys.stderr)
+    print(f"{len(folders) - len(failed) - len(missing)} of {len(folders)} jobs done", file=sys.stderr)
+    if missing:
+        again = f"the same command with hydra.sweep.dir={folders[0].parent} resume=auto"
+        print(f"What is done stays, the rest goes on with: {again}", file=sys.stderr)
+    return 3 if failed or missing else 0

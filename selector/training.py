@@ -3,9 +3,10 @@
 Shape legend: R seeds trained side by side.
 """
 
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,6 +20,7 @@ from selector.actor_critic import check_actor_critic
 from selector.calls import steps_per_call as choose_steps_per_call
 from selector.checkpoints import AtomicCheckpointIO, Checkpoints, Found, Stopping, exists, newest, restore
 from selector.critics.learned import LearnedCritic
+from selector.divergence import AllFailed
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
 from selector.history import History, read_history
@@ -27,7 +29,7 @@ from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
 from selector.oracle import Kind
 from selector.problems import Problem
-from selector.processes import is_lead
+from selector.processes import cluster_plugins, is_lead
 from selector.progress import TrainingProgress
 from selector.quiet import quiet_libraries
 from selector.recording import Recorder, SeedLogger
@@ -45,6 +47,8 @@ class Result:
         seeds: the R seeds.
         steps: optimizer steps done.
         samples: lists that each seed was trained on.
+        failed: seed -> the step at which its loss or gradient was no longer finite; it was frozen there, and its
+            metrics are NaN.
         metrics: name -> one number per seed, of the trained network; see :func:`selector.metrics.evaluate`.
         history: all records, the first of them before training.
         seconds: time spent training, without start-up and evaluation.
@@ -57,9 +61,10 @@ class Result:
     metrics: dict[str, list[float]]
     history: History
     seconds: float
+    failed: dict[int, int] = field(default_factory=dict)
 
     def mean(self, metric: str) -> float:
-        """The mean of one metric over seeds."""
+        """The mean of one metric over seeds; NaN if one of them failed."""
         return fmean(self.metrics[metric])
 
     @staticmethod
@@ -68,7 +73,9 @@ class Result:
         last = [record for record in history.records if "val/regret" in record.values][-1]
         metrics = {key.removeprefix("val/"): v for key, v in last.values.items() if key.startswith("val/")}
         seconds = last.values["seconds"][0]
-        return Result(oracle_kind, tuple(history.seeds), last.step, last.samples, metrics, history, seconds)
+        steps = zip(history.seeds, last.values.get("failed_step", []), strict=False)
+        failed = {seed: int(step) for seed, step in steps if math.isfinite(step)}
+        return Result(oracle_kind, tuple(history.seeds), last.step, last.samples, metrics, history, seconds, failed)
 
 
 def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
@@ -161,6 +168,7 @@ def fit(
         InvalidInput: for values out of range, and objects that do not belong together.
         Stopped: a KeyboardInterrupt, when SIGINT or SIGTERM stopped the run after a step; the folder then holds a
             checkpoint of that step. A second SIGINT raises KeyboardInterrupt at once.
+        FloatingPointError: when every seed failed.
         OSError: when a file of ``folder`` could not be written.
     """
     check_fit(problem, network, strategy)
@@ -219,6 +227,7 @@ def fit(
         if console is not None:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
+    hooks.append(AllFailed())  # before the checkpoint: the last good one stays
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(
@@ -235,7 +244,7 @@ def fit(
         "devices": 1,
         "logger": list(loggers) or False,
         "callbacks": hooks,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(), *cluster_plugins()],
         "enable_checkpointing": False,  # Checkpoints above does it
         "enable_progress_bar": False,
         "enable_model_summary": False,

@@ -262,6 +262,8 @@ def _seed_run(
         broken = measured[len(sound) - int(np.argmax(sound[::-1])) if sound.any() else 0]
         which = next(key for key in keys if not math.isfinite(last.values[key][column]))
         failure = f"failed: {which} is {last.values[which][column]:g} from sample {int(samples[broken]):,} on"
+        if math.isfinite(step := last.values.get("failed_step", [math.nan] * len(history.seeds))[column]):
+            failure = f"failed at step {int(step)}: its loss or gradient was not finite"
         regret[measured[measured >= broken]] = np.inf
     # A passing NaN has no place in a curve of ranks either; a -inf would win every comparison.
     regret[measured[~np.isfinite(regret[measured])]] = np.inf

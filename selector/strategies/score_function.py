@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selector.errors import InvalidInput, check_at_least
 from selector.noise import Noise
+from selector.processes import mean_over_processes
 from selector.selection import Selection
 from selector.strategies.base import Strategy, attach, checked, draw, per_seed
 
@@ -58,7 +59,7 @@ class Reinforce(Strategy):
         b = self.baseline / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
         advantage = loss - per_seed(b, loss)
         if self.training:
-            mean = loss.to(self.baseline.dtype).reshape(len(self.baseline), -1).mean(1)
+            mean = mean_over_processes(loss.to(self.baseline.dtype).reshape(len(self.baseline), -1).mean(1))
             self.baseline.lerp_(mean, 1 - self.decay)
             self.weight.lerp_(torch.ones_like(mean), 1 - self.decay)
         return attach(loss, advantage * selection.log_prob.squeeze(0))

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hydra import initialize_config_dir
 
 from selector.building import resolve
 from selector.config import build_experiment, build_logger
 from selector.launch import compose_job, jobs
+from selector.launchers import LAUNCHERS, check_options
 from tests.support import CONFIGS, ROOT, compose, names
 
 # What each group's target gets from elsewhere, and so must not offer.
@@ -36,7 +38,8 @@ SMALL = ["batch_size=4", "network.width=8", "held_out=8"]
 def test_every_yaml_is_composed_by_a_test() -> None:
     """A new group, or a yaml in a subfolder, must be added here."""
     found = {path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml")}
-    assert found == {"train", *(f"{group}/{name}" for group, name in EVERY)}
+    launchers = {f"hydra/launcher/{name}" for name in names("hydra/launcher")}
+    assert found == {"train", *(f"{group}/{name}" for group, name in EVERY), *launchers}
 
 
 @pytest.mark.parametrize(("group", "name"), EVERY)
@@ -158,3 +161,15 @@ def test_a_sweep_file_changes_run_wide_keys() -> None:
         cfg = compose_job(overrides)
     assert cfg.seeds == 10
     assert cfg.hydra.sweep.dir == "outputs/seed_question"
+
+
+@pytest.mark.parametrize("name", names("hydra/launcher"))
+def test_a_launcher_offers_what_its_plugin_does(name: str) -> None:
+    """And is accepted; with names of their own the options could not be misspelt unnoticed."""
+    cfg = compose(f"hydra/launcher={name}")
+    check_options(cfg)
+    assert cfg.hydra.launcher._target_ == LAUNCHERS[name][1]
+    listed = yaml.safe_load((CONFIGS / "hydra/launcher" / f"{name}.yaml").read_text())
+    missing = set(cfg.hydra.launcher) - set(listed)
+    if name != "submitit_local":
+        assert not missing, "the file shows every option"

@@ -39,7 +39,7 @@ def test_every_strategy_is_in_the_table() -> None:
 
 
 def test_every_group_option_that_a_command_names_exists() -> None:
-    for group, name in re.findall(r"\b(strategy|problem|network|tau|critic|items|experiment)=(\w+)\b", README):
+    for group, name in re.findall(r"(?<![.\w])(strategy|problem|network|tau|critic|items|experiment)=(\w+)\b", README):
         assert (CONFIGS / group / f"{name}.yaml").exists() or name in ("mine", "a"), f"{group}={name}"
 
 

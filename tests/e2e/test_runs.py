@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from selector import Pointer, Problem, Result, Strategy, fit
 from selector.__main__ import main as command
@@ -131,21 +132,30 @@ def test_above_max_runs_wandb_keeps_one_aggregated_run(folder: Path, monkeypatch
         assert item["val/regret/std"] == pytest.approx((sum((x - mean) ** 2 for x in regrets) / 3) ** 0.5)
 
 
-def test_two_processes_follow_the_path_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strategy", ["st_gumbel", "reinforce"])  # reinforce: its baseline is of the whole batch
+def test_two_processes_follow_the_path_of_one(strategy: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are sums in another order, so up to rounding."""
-    arguments = [*SHORT, "seeds=2", "logger=none"]
+    arguments = [*SHORT, "max_steps=50", "seeds=2", f"strategy={strategy}"]
     two = [sys.executable, ROOT / "train.py", *arguments, "accelerator=ddp", "name=two"]
     done = subprocess.run(two, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert run(monkeypatch, *arguments, "name=one") == 0
+    assert sorted(offline_runs(folder)) == ["two-seed0", "two-seed1"]
+    assert run(monkeypatch, *arguments, "name=one", "logger=none") == 0
     one_run, two_run = (read_history(folder / "outputs" / name / "metrics.csv").records for name in ("one", "two"))
     assert [record.step for record in two_run] == [record.step for record in one_run]
     for ours, theirs in zip(two_run, one_run, strict=True):
         assert ours.samples == theirs.samples
         for key, values in theirs.values.items():
-            if key not in ("seconds", "steps_per_s", "samples_per_s", "train/loss"):
+            if key not in ("seconds", "steps_per_s", "samples_per_s"):
                 assert ours.values[key] == pytest.approx(values, abs=1e-5, rel=1e-5), key
+    one, two_states = (
+        torch.load(folder / "outputs" / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    )
+    for key, value in one.items():
+        assert torch.allclose(two_states[key], value, atol=1e-5, rtol=0), key
     assert (folder / "outputs" / "two" / "result.json").exists()
+    assert sorted(path.name for path in (folder / "outputs").iterdir()) == ["one", "two", "wandb"]
 
 
 def test_a_seed_reaches_the_same_alone_and_beside_others() -> None:

@@ -116,5 +116,6 @@ def test_a_run_whose_seeds_all_diverge_is_exit_code_3(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert launch(monkeypatch, [*SHORT, "logger=none", "name=x", "optimizer=sgd", "optimizer.lr=1e30"]) == 3
-    assert "no seed has finite logits" in capsys.readouterr().err
-    assert json.loads((folder / "outputs" / "x" / "result.json").read_text())["final"]["mean"]["regret"] is None
+    assert "the seed failed, the last at step" in capsys.readouterr().err
+    assert (folder / "outputs" / "x" / sweep.FAILED).read_text().startswith("FloatingPointError: the seed failed")
+    assert not (folder / "outputs" / "x" / "result.json").exists()
