@@ -177,6 +177,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from selector.bench.command import bench
 
     bench(arguments.only, arguments.device, arguments.json, arguments.figure, Console())
+    return 0
 
 
 def _features(arguments: argparse.Namespace) -> int:
