@@ -234,6 +234,7 @@ class SelectorModule(pl.LightningModule):
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
             "columns": self.problem.items.columns,
+            "items": self.problem.items.checksum,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
             "divergence": self.divergence.state(),
