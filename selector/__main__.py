@@ -45,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     probing.add_argument("--run", type=Path, help="take problem and logits from this run's trained network instead")
     probing.add_argument("--figure", type=Path, default=Path("outputs/probe.png"), metavar="PNG")
     probing.set_defaults(do=_probe)
+    features = commands.add_parser("features", help="choose columns of a table; compare with other methods")
+    features.add_argument("overrides", nargs="*", help="as for train.py: problem=breast_cancer problem.S=5 seeds=10")
+    features.add_argument("--figure", type=Path, default=Path("outputs/features.png"), metavar="PNG")
+    features.set_defaults(do=_features)
     reporting = commands.add_parser("report", help="compare runs: a page, figures and a table")
     reporting.add_argument("folders", type=Path, nargs="+", help="run folders, or folders that hold some")
     reporting.add_argument("--out", type=Path, default=Path("outputs/report"), help="where to (default: %(default)s)")
@@ -154,6 +158,22 @@ def _probe(arguments: argparse.Namespace) -> int:
             figure=arguments.figure,
             console=Console(),
         )
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _features(arguments: argparse.Namespace) -> int:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from rich.console import Console
+
+    from selector.features.command import run_features
+    from selector.launch import CONFIGS, explain
+
+    try:
+        run_features(arguments.overrides, figure=arguments.figure, console=Console())
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
         return 2

@@ -191,24 +191,48 @@ def random_choices(batch: Batch, S: int, draws: int, noise: Noise, without_repla
 
 
 def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int, without_replacement: bool) -> Oracle:
-    V, N, _ = batch.items.shape
+    V = batch.items.shape[0]
     # A fixed stream: the oracle of a list is a property of the problem, not of a run.
     noise = Noise(0, "oracle", batch.items.device)
     index = random_choices(batch, S, restarts, noise, without_replacement)
     random_loss = torch.cat(
         [judge(critic, batch, random_choices(batch, S, restarts, noise, without_replacement)) for _ in range(8)]
     ).mean(0)
-    loss = judge(critic, batch, index)  # [restarts, V]
+    index, loss = coordinate_search(critic, batch, index, sweeps=sweeps, without_replacement=without_replacement)
+    best, winner = loss.min(0)
+    index = index.gather(0, winner[None, :, None].expand(1, V, S))[0]
+    return Oracle("best-known", best, random_loss, index, torch.zeros_like(index, dtype=torch.bool))
+
+
+@torch.no_grad()
+def coordinate_search(
+    critic: Critic, batch: Batch, index: Tensor, *, sweeps: int = 10, without_replacement: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Change one slot at a time to the item that is best beside the others, until no change helps.
+
+    Args:
+        critic: the loss.
+        batch: V lists, ``items [V, N, D]``.
+        index: ``[K, V, S]``, K allowed choices for every list to start from.
+        sweeps: how often to go over all slots at most.
+        without_replacement: whether an item may be chosen for one slot only; two slots may then also trade theirs.
+
+    Returns:
+        The choices found, ``[K, V, S]``, and their losses ``[K, V]``: never worse than at the start.
+    """
+    K, V, S = index.shape
+    N, index = batch.items.shape[-2], index.clone()
+    loss = judge(critic, batch, index)  # [K, V]
     for _ in range(sweeps):
         before = loss
         for s in range(S):
-            candidates = index.unsqueeze(1).repeat(1, N, 1, 1)  # [restarts, N, V, S]
+            candidates = index.unsqueeze(1).repeat(1, N, 1, 1)  # [K, N, V, S]
             candidates[..., s] = torch.arange(N, device=index.device)[:, None]
             candidates = candidates.flatten(0, 1)
             allowed = _allowed(batch, candidates)
             if without_replacement:
                 allowed = allowed & _distinct(candidates)
-            losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(restarts, N, V)
+            losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(K, N, V)
             found, item = losses.min(1)
             better = found < loss
             index[..., s] = torch.where(better, item, index[..., s])
@@ -223,6 +247,4 @@ def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int, 
             loss = torch.where(better, found, loss)
         if torch.equal(loss, before):
             break
-    best, winner = loss.min(0)
-    index = index.gather(0, winner[None, :, None].expand(1, V, S))[0]
-    return Oracle("best-known", best, random_loss, index, torch.zeros_like(index, dtype=torch.bool))
+    return index, loss

@@ -55,6 +55,8 @@ def test_it_composes_and_builds(group: str, name: str, tmp_path: Path) -> None:
     if (group, name) == ("items", "file"):
         np.save(tmp_path / "items.npy", np.random.default_rng(0).normal(size=(10, 8, 1)))
         overrides.append(f"items.path={tmp_path}/items.npy")
+    if group == "items" and name.startswith("columns"):
+        overrides.append(f"problem.N={30 if name.endswith('breast_cancer') else 64}")  # as many as the table has
     if group == "problem":
         overrides.append("network=pointer")  # the mlp of the large problem has millions of weights
     if (group, name) == ("accelerator", "gpu"):
