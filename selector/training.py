@@ -24,6 +24,7 @@ from selector.divergence import AllFailed
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
 from selector.history import History, read_history
+from selector.items import Items
 from selector.module import SelectorModule
 from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
@@ -181,7 +182,7 @@ def fit(
     folder = None if folder is None else Path(folder)
     if resume and (folder is None or not exists(folder)):
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
-    found = check_resume(folder, steps) if resume and folder is not None else None
+    found = check_resume(folder, steps, problem.items) if resume and folder is not None else None
 
     calls = choose_steps_per_call(
         steps_per_call,
@@ -279,13 +280,17 @@ def fit(
     return network, result
 
 
-def check_resume(folder: Path, steps: int) -> Found:
+def check_resume(folder: Path, steps: int, items: Items) -> Found:
     """The checkpoint to go on from.
 
     Raises:
-        InvalidInput: when no checkpoint is sound, or the run is further than it should get.
+        InvalidInput: when no checkpoint is sound, the run is further than it should get, or began with other items.
     """
     found = newest(folder)
+    if found.content["selector"].get("items") != items.checksum:
+        raise InvalidInput(
+            "items", type(items).__name__, f"the file is not the one that the run in {folder} began with"
+        )
     if found.step > steps:
         raise InvalidInput("max_steps", steps, f"the run in {folder} is at step {found.step} already")
     if found.step == steps and not found.content["selector"]["evaluated"]:
