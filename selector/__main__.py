@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from selector.bench import SECTIONS
 from selector.errors import InvalidInput
 
 
@@ -69,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     tuning.add_argument("--trials", type=int, help="in all, over all times it is run (default: the file's n_trials)")
     tuning.add_argument("--out", type=Path, help="the study's folder (default: outputs/tune/<name of the file>)")
     tuning.set_defaults(do=_tune)
+    benching = commands.add_parser("bench", help="time and memory against hand-written PyTorch, as ratios")
+    benching.add_argument("--only", nargs="+", choices=SECTIONS, default=[], help="sections (default: all)")
+    benching.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    benching.add_argument("--json", type=Path, help="write the rows to this file")
+    benching.add_argument("--figure", type=Path, metavar="PNG", help="draw how the cost of a step grows")
+    benching.set_defaults(do=_bench)
     arguments = parser.parse_args(argv)
     arguments.argv = sys.argv[1:] if argv is None else argv
     try:
@@ -161,6 +168,15 @@ def _probe(arguments: argparse.Namespace) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from selector.bench.command import bench
+
+    bench(arguments.only, arguments.device, arguments.json, arguments.figure, Console())
     return 0
 
 

@@ -5,7 +5,7 @@ there is one list of options, the constructor's. Importing this module does not 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -20,6 +20,8 @@ from selector.targets import also_own, is_own
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from selector.critics import Critic
+    from selector.critics.learned import LearnedCritic
     from selector.networks import Network
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
@@ -89,6 +91,7 @@ class Schema:
     resume: str | None = None
     checkpoints_required: bool = True
     problem: ProblemSchema = field(default_factory=ProblemSchema)
+    reward: Any = None
     items: Any = MISSING
     critic: Any = MISSING
     network: Any = MISSING
@@ -114,6 +117,7 @@ class Experiment:
     optimizer: "OptimizerOptions"
     entropy: "EntropyBonus"
     trainer: dict[str, Any]
+    critic: "LearnedCritic | None" = None
 
 
 def build_experiment(cfg: DictConfig) -> Experiment:
@@ -122,14 +126,15 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     Raises:
         InvalidInput: naming the first key that is wrong.
     """
+    from selector.actor_critic import check_actor_critic
     from selector.critics import SeparableCritic
     from selector.critics.check import check_critic
-    from selector.critics.own import build_critic
     from selector.gradients import check_probe
     from selector.items import Items
     from selector.networks import Network, Standardised
     from selector.optimizer import OptimizerOptions
     from selector.problems import Problem
+    from selector.rewards.own import check_reward
     from selector.schedules import EntropyBonus, Schedule
     from selector.strategies import Strategy
     from selector.training import check_fit
@@ -155,14 +160,15 @@ def build_experiment(cfg: DictConfig) -> Experiment:
         check_at_least(0 if key == "C" else 1, **{f"problem.{key}": value})
     trainer = trainer_arguments(cfg)
     trust = trusted(cfg)
-    critic = build_critic(cfg.critic, trust, **sizes)
+    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
+    critic, learned = build_judges(cfg, trust, sizes, seeds)
     items = build(cfg["items"], "items", Items, trust=trust, **sizes)  # type: ignore[type-abstract]
     with under("problem"):
         problem = Problem(items, critic, **plain(cfg)["problem"])
     with under("entropy"):
         entropy = EntropyBonus(**plain(cfg)["entropy"])
-    seeds = range(cfg.seed, cfg.seed + cfg.seeds)
-    known = {**sizes, "seeds": seeds, "separable": isinstance(critic, SeparableCritic)}
+    separable = learned is None and isinstance(critic, SeparableCritic)
+    known = {**sizes, "seeds": seeds, "separable": separable}
     strategy = build(cfg.strategy, "strategy", Strategy, trust=trust, **known)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule, trust=trust)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions, trust=trust)  # type: ignore[type-abstract]
@@ -170,11 +176,42 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     if items.scale is not None:
         network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
+    check_actor_critic(problem, learned, strategy, trainer)
     if is_own(cfg.critic._target_):
         check_critic(problem, strategy.needs_gradient)
+    if cfg.get("reward") is not None and is_own(cfg.reward._target_):
+        check_reward(problem)
     if cfg.probe.every is not None:
         check_probe(problem)
-    return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer)
+    return Experiment(problem, network, strategy, tau, optimizer, entropy, trainer, learned)
+
+
+def build_judges(
+    cfg: DictConfig, trust: Sequence[str], sizes: Mapping[str, int], seeds: Sequence[int]
+) -> "tuple[Critic, LearnedCritic | None]":
+    """What choices are measured by, and the learned critic that the selector is trained through, if there is one.
+
+    Raises:
+        InvalidInput: naming the key of ``critic`` or ``reward`` that is wrong.
+    """
+    from selector.critics.black_box import BlackBox, black_box
+    from selector.critics.learned import LearnedCritic
+    from selector.critics.own import build_critic
+    from selector.rewards.own import build_reward
+
+    asked = cfg.get("reward")  # runs of before there were any have no such key
+    reward = None if asked is None else build_reward(asked, trust, **sizes)
+    known = {"seeds": seeds, **({} if reward is None else {"reward": reward})}
+    of_reward = [f"{kind.__module__}.{kind.__name__}" for kind in (LearnedCritic, BlackBox)]
+    if (reward is None) == (cfg.critic.get("_target_") in of_reward):
+        if reward is None:
+            because = "must be a black box: reward=noisy_target, or reward._target_=my_module.my_reward"
+            raise InvalidInput("reward", None, because)
+        raise InvalidInput("reward", reward.title, "is for critic=learned, or critic=black_box")
+    critic = build_critic(cfg.critic, trust, **sizes, **known)
+    if reward is None:
+        return critic, None
+    return black_box(reward), critic if isinstance(critic, LearnedCritic) else None
 
 
 def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":

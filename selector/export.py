@@ -21,7 +21,7 @@ from selector.noise import Noise
 from selector.scaling import Scale
 from selector.trained import Selector, margins
 
-TOLERANCE = 1e-5  # of the logits, relative and absolute
+TOLERANCE = 1e-5  # of a logit, relative to 1 + the largest of its slot: what float32 can hold
 
 Run = Callable[..., tuple[Tensor, ...]]
 
@@ -133,7 +133,7 @@ def _check(selector: Selector, run: Run) -> float:
     """Compare a file with the selector, for other numbers of lists and items than it was traced with.
 
     Returns:
-        The largest error of a logit, relative to 1 + its size.
+        The largest error of a logit, relative to 1 + the largest logit of its slot.
 
     Raises:
         InvalidInput: when a logit is off by more than ``TOLERANCE``, or another item is chosen although its logit is
@@ -147,10 +147,10 @@ def _check(selector: Selector, run: Run) -> float:
         allowed = ours.logits > float("-inf")
         if not torch.equal(allowed, logits > float("-inf")):
             raise InvalidInput("run", selector.network.title, "the exported file allows other items")
-        scale = 1 + ours.logits.abs()
-        error = ((logits - ours.logits).abs() / scale)[allowed].max()
-        worst = max(worst, float(error))
-        clear = margins(ours.logits) > 2 * TOLERANCE * scale.masked_fill(~allowed, 0.0).amax(-1)
+        scale = 1 + ours.logits.abs().masked_fill(~allowed, 0.0).amax(-1)
+        error = (logits - ours.logits).abs().masked_fill(~allowed, 0.0).amax(-1) / scale
+        worst = float(torch.maximum(error.max(), torch.tensor(worst)))  # NaN stays NaN
+        clear = margins(ours.logits) > 2 * TOLERANCE * scale
         if not worst <= TOLERANCE or (index and not torch.equal(index[0][clear], ours.index[clear])):
             raise InvalidInput("run", selector.network.title, f"the exported file differs: {worst:.1e} of a logit")
     return worst

@@ -79,7 +79,7 @@ def sole_process(folder: Path, key: str = "name") -> Iterator[None]:
         yield
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write ``content`` as JSON, atomically. Numbers that are not finite become null: JSON has no NaN."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")

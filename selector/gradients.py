@@ -187,6 +187,8 @@ def check_probe(problem: Problem) -> None:
     Raises:
         InvalidInput: for choices without replacement: the references draw with replacement.
     """
+    if not problem.critic.differentiable:
+        raise InvalidInput("probe", problem.critic.title, "is a black box; a probe needs the gradient of the true loss")
     if problem.without_replacement:
         raise InvalidInput("problem.without_replacement", True, "no unbiased gradient is known to compare with")
 

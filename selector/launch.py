@@ -51,7 +51,7 @@ MAY_CHANGE = (
 )
 
 # Groups whose target may be any code of the user's own, with options of its own.
-OWN = ("critic",)
+OWN = ("critic", "reward")
 
 
 @quiet_hydra()

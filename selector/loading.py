@@ -1,5 +1,6 @@
 """Reading a checkpoint that anyone may have written."""
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         check_file(path)
         _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what a damaged pickle makes of tensors
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except InvalidInput as error:
         why = f"cannot be read: {error.allowed}" if path.exists() else "is missing"
         raise DamagedCheckpoint(path, why) from None

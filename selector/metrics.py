@@ -64,7 +64,8 @@ def evaluate(
       scale; ``regret`` = (hard − oracle) / (random − oracle), a ratio of means: 0 is perfect, 1 is random.
     - ``accuracy``: share of slots in which the oracle's item was chosen, over those where it is unique; absent where
       there are none.
-    - ``soft_loss``: the loss of the mixtures softmax(l/tau); ``gap`` = soft − hard.
+    - ``soft_loss``: the loss of the mixtures softmax(l/tau); ``gap`` = soft − hard;
+      absent where the critic judges real picks only.
     - ``logit_std``: spread of a slot's logits over the allowed items; ``entropy`` of softmax(l), in nats.
     All metrics of a seed whose logits are not finite are NaN.
 
@@ -92,13 +93,14 @@ def evaluate(
         broken |= ~raw.isfinite().all(-1).all(-1).all(-1)
         index = problem.choose(logits)
         log_pi = logits.log_softmax(-1)
-        mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
         chunk = {
             "hard_loss": judge(problem.critic, batch, index.unsqueeze(0))[0],
-            "soft_loss": problem.critic(mixture.pick(batch.items), batch)[0],
             "logit_std": _spread(raw, logits).mean(-1),
             "entropy": entropy(logits).mean(-1),
         }
+        if problem.critic.mixtures:
+            mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
+            chunk["soft_loss"] = problem.critic(mixture.pick(batch.items), batch)[0]
         if isinstance(problem.critic, SeparableCritic) and V * problem.S * problem.N <= _LARGEST_TABLE:
             table = problem.critic.table(held_out.batch.narrow(start, batch.items.shape[1]).items, problem.S)
             chunk["expected_loss"] = (log_pi.exp() * table).sum((-1, -2))
@@ -109,7 +111,8 @@ def evaluate(
 
     index = torch.cat(indices, 1)
     m = {name: total / V for name, total in sums.items()}
-    m["gap"] = m["soft_loss"] - m["hard_loss"]
+    if problem.critic.mixtures:
+        m["gap"] = m["soft_loss"] - m["hard_loss"]
     m["oracle_loss"] = oracle.loss.double().mean().expand(R)
     m["random_loss"] = oracle.random_loss.double().mean().expand(R)
     excess, scale = m["hard_loss"] - m["oracle_loss"], m["random_loss"] - m["oracle_loss"]

@@ -10,8 +10,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from selector.actor_critic import ActorCritic
 from selector.batch import check_mask
 from selector.calls import optimize, recount_batches
+from selector.critics.learned import LearnedCritic
 from selector.divergence import Divergence
 from selector.metrics import Evaluation, HeldOut, entropy, evaluate
 from selector.networks import Network
@@ -68,6 +70,8 @@ class SelectorModule(pl.LightningModule):
             estimators commit to an item early without one.
         compile_network: compile the network's forward and backward pass with ``torch.compile``.
         steps_per_call: optimizer steps that one Lightning step makes; must divide ``val_every``.
+        critic: what the network is trained through, and what is learned from the rewards of the problem's black box;
+            None: the problem's own critic.
 
     Attributes:
         evaluation: the newest :class:`Evaluation`, of step ``evaluated_step``.
@@ -92,6 +96,7 @@ class SelectorModule(pl.LightningModule):
         entropy: EntropyBonus | None = None,
         compile_network: bool = False,
         steps_per_call: int = 1,
+        critic: LearnedCritic | None = None,
     ) -> None:
         super().__init__()
         self.problem, self.network, self.strategy, self.tau = problem, network, strategy, tau
@@ -100,6 +105,8 @@ class SelectorModule(pl.LightningModule):
         self.batch_size, self.val_every, self.max_steps = batch_size, val_every, max_steps
         self.steps_per_call = steps_per_call
         self._held_out_lists = held_out
+        self.critic = critic
+        self.actor_critic = None if critic is None else ActorCritic(problem, critic)
         if compile_network:
             network.compile()  # in place: the names in checkpoints stay the same
         self.evaluation: Evaluation | None = None
@@ -122,6 +129,9 @@ class SelectorModule(pl.LightningModule):
 
     def objective(self) -> Tensor:
         """The sum over seeds of the surrogate's mean over a fresh batch: seeds do not mix their gradients."""
+        if self.actor_critic is not None:
+            with torch.autocast(self.device.type, enabled=False):
+                self.actor_critic.step(self.network)
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
         target = self.problem.oracle(batch).index if self.strategy.needs_target else None
         logits = self.network(batch)
@@ -131,7 +141,7 @@ class SelectorModule(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             logits = batch.masked(logits.float())
             selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
-            losses = self.problem.critic(selection.pick(batch.items), batch)
+            losses = (self.critic or self.problem.critic)(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
             self.train_losses.add(mean_over_processes(objective.detach()))
             if not self.entropy.never:
@@ -191,6 +201,8 @@ class SelectorModule(pl.LightningModule):
         device = self.trainer.strategy.root_device
         seeds = self.network.seeds
         self._noise = {name: SeedNoise(seeds, name, device, shard) for name in ("items", "strategy")}
+        if self.actor_critic is not None:
+            self.actor_critic.setup(device)
         self.divergence = Divergence(len(seeds), device)
         self.held_out = HeldOut.draw(self.problem.to(device), self._held_out_lists, device)
 
@@ -233,6 +245,7 @@ class SelectorModule(pl.LightningModule):
             "train_losses": self.train_losses.state(),
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
+            "critic": None if self.actor_critic is None else self.actor_critic.state_dict(),
             "columns": self.problem.items.columns,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
@@ -244,6 +257,8 @@ class SelectorModule(pl.LightningModule):
         state = checkpoint["selector"]
         for name, noise in self._noise.items():
             noise.load_state_dict(state["noise"][name])
+        if self.actor_critic is not None:
+            self.actor_critic.load_state_dict(state["critic"])
         self.train_losses = MeanLoss(*state["train_losses"])
         self.divergence.load(state["divergence"])
         if state["choices"] is not None:

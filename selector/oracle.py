@@ -61,7 +61,7 @@ def oracle_kind(critic: Critic, N: int, S: int, max_enumeration: int, without_re
     if isinstance(critic, SeparableCritic):
         return "assignment" if without_replacement else "separable"
     choices = perm(N, S) if without_replacement else N**S
-    return "best-known" if choices > max_enumeration else "enumerated"
+    return "best-known" if not critic.exact or choices > max_enumeration else "enumerated"
 
 
 @torch.no_grad()

@@ -82,6 +82,8 @@ class Recorder(pl.Callback):
         assert module.evaluation is not None
         R = len(module.network.seeds)
         values = {f"val/{key}": value.tolist() for key, value in module.evaluation.metrics.items()}
+        if module.actor_critic is not None and module.held_out is not None:
+            values |= module.actor_critic.record(module.evaluation, module.held_out)
         loss = module.train_losses.mean()
         if loss is not None:
             values["train/loss"] = loss.tolist()

@@ -118,6 +118,7 @@ def train(cfg: DictConfig, experiment: Experiment, **options: Any) -> Result:
         val_every=cfg.val_every,
         held_out=cfg.held_out,
         entropy=experiment.entropy,
+        critic=experiment.critic,
         probe_every=cfg.probe.every,
         stop_at_regret=cfg.stop_at_regret,
         patience=cfg.patience,

@@ -13,7 +13,7 @@ from torch import Tensor
 # Numbers that one chunk of a backward pass holds: 256 KiB of float32, so that its temporaries stay in a core's cache.
 _CHUNK = 2**16
 # Up to here torch's softmax kernels, made for long rows, cost several times what their arithmetic does.
-_SHORT = 32
+SHORT = 32
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def pick_rows(items: Tensor, index: Tensor, weights: Tensor | None = None) -> Te
     Returns:
         ``[*, S, D]``, exact copies of rows.
     """
-    return _apply(_PickRows, items, index, weights)
+    return apply(_PickRows, items, index, weights)
 
 
 def pick_through_softmax(items: Tensor, index: Tensor, at: SoftmaxAt) -> Tensor:
@@ -124,7 +124,7 @@ def pick_through_softmax(items: Tensor, index: Tensor, at: SoftmaxAt) -> Tensor:
     Returns:
         ``[*, S, D]``, exact copies of rows.
     """
-    return _apply(_PickThroughSoftmax, items, index, at.logits, at.scores, at.tau)
+    return apply(_PickThroughSoftmax, items, index, at.logits, at.scores, at.tau)
 
 
 class _PickRows(torch.autograd.Function):
@@ -186,11 +186,11 @@ class _PickThroughSoftmax(torch.autograd.Function):
         return d_items, None, d_logits, None, None
 
 
-def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     """``function.apply`` without its look at the signature, which takes as long as a small pick."""
     plain = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    apply = function.apply if plain else super(torch.autograd.Function, function).apply  # type: ignore[misc]
-    result: Tensor = apply(*arguments)
+    call = function.apply if plain else super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    result: Tensor = call(*arguments)
     return result
 
 
@@ -210,7 +210,7 @@ def _through_softmax(grad: Tensor, items: Tensor, scores: Tensor, tau: float) ->
     ``[*, S, D], [*, N, D], [*, S, N] -> [*, S, N]``.
     """
     S, N = scores.shape[-2:]
-    if N <= _SHORT:
+    if N <= SHORT:
         p = (scores - scores.amax(-1, keepdim=True)).div_(tau).exp_()
         total = p.sum(-1, keepdim=True)
         v = _inner(grad, items)
@@ -246,4 +246,7 @@ def _inner(grad: Tensor, items: Tensor) -> Tensor:
 
 def _mix(weights: Tensor, items: Tensor) -> Tensor:
     """``weights @ items``: ``[Q, *, S, N] × [*, N, D] -> [Q, *, S, D]``."""
-    return weights @ items.to(weights.dtype)
+    items = items.to(weights.dtype)
+    if len(weights) == 1:  # without a copy of the items for every query
+        return (weights.squeeze(0) @ items).unsqueeze(0)
+    return weights @ items

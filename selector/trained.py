@@ -18,9 +18,8 @@ from torch import Tensor
 from selector.assignment import assign
 from selector.batch import Batch
 from selector.building import build
-from selector.config import load_run
+from selector.config import build_judges, load_run
 from selector.critics import Critic
-from selector.critics.own import build_critic
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.history import read_history
 from selector.loading import chosen_checkpoint, fill, under
@@ -227,7 +226,9 @@ def _critic(
 ) -> tuple[Critic | None, str | None]:
     """The run's critic, or why it is not known here: it may be code that lies elsewhere."""
     try:
-        critic = build_critic(cfg.critic, cfg.trust, **sizes)
+        critic, _ = build_judges(
+            cfg, cfg.trust, sizes, [0]
+        )  # of a learned critic the black box: picks are judged by that
     except InvalidInput as error:
         return None, str(error)
     fill(critic, under(state, "problem.critic."), path)

@@ -16,8 +16,10 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from selector.actor_critic import check_actor_critic
 from selector.calls import steps_per_call as choose_steps_per_call
 from selector.checkpoints import AtomicCheckpointIO, Checkpoints, Found, Stopping, exists, newest, restore
+from selector.critics.learned import LearnedCritic
 from selector.divergence import AllFailed
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
@@ -126,6 +128,7 @@ def fit(
     console: Console | None = None,
     compile_network: bool = False,
     steps_per_call: int | None = None,
+    critic: LearnedCritic | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> tuple[Network, Result]:
     """Train the seeds of ``network`` side by side.
@@ -154,6 +157,8 @@ def fit(
         compile_network: use ``torch.compile``.
         steps_per_call: optimizer steps that one Lightning step makes, which changes nothing but the time; None
             chooses, see :func:`selector.calls.steps_per_call`.
+        critic: learned from the rewards of the problem's black box, and what the network is trained through; None: it
+            is trained through the problem's critic.
         trainer: further arguments of ``lightning.pytorch.Trainer``; they win over what this function would pass.
 
     Returns:
@@ -167,6 +172,7 @@ def fit(
         OSError: when a file of ``folder`` could not be written.
     """
     check_fit(problem, network, strategy)
+    check_actor_critic(problem, critic, strategy, trainer or {})
     check_at_least(1, steps=steps, batch_size=batch_size, val_every=val_every, held_out=held_out, patience=patience)
     check_at_least(1, probe_every=probe_every)
     check_positive(stop_at_regret=stop_at_regret)
@@ -198,6 +204,7 @@ def fit(
         entropy=entropy,
         compile_network=compile_network,
         steps_per_call=calls,
+        critic=critic,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

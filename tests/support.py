@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -50,6 +51,12 @@ def small_problem(N: int = 4, S: int = 2, D: int = 1) -> Problem:
 def small_network(seeds: tuple[int, ...] = (0,), **options: Any) -> MLP:
     """The network of :func:`small_problem`."""
     return MLP(**{"N": 4, "S": 2, "D": 1, "width": 8, **options}, seeds=seeds)
+
+
+def total(slots: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A reward: ``[M, S, D] -> [M]``."""
+    worth: np.ndarray[Any, Any] = slots.sum((-1, -2))
+    return worth
 
 
 def quadratic(slots: Tensor) -> Tensor:

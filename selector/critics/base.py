@@ -5,6 +5,7 @@ D features per item. Lower loss is better.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -12,7 +13,17 @@ from selector.batch import Batch
 
 
 class Critic(nn.Module, ABC):
-    """A loss over filled slots, one number per list, never reduced over lists."""
+    """A loss over filled slots, one number per list, never reduced over lists.
+
+    Attributes:
+        mixtures: whether mixtures of items can be judged.
+        differentiable: whether a gradient reaches the slots.
+        exact: whether the loss is the truth; else no oracle found with it is exact.
+    """
+
+    mixtures: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
+    exact: bool = True
 
     @property
     def title(self) -> str:

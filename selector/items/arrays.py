@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _LONGEST_HEADER = 10_000  # numpy's own limit
 _FIELD = re.compile(
     r"""\s*['"](?P<name>descr|fortran_order|shape)['"]\s*:\s*
-    (?:['"](?P<text>[^'"]{1,64})['"]|(?P<flag>True|False)|\((?P<sizes>[\d,\s]{0,200})\))\s*(?:,|(?=\}))""",
+    (?:['"](?P<text>[!#-&(-~]{1,64})['"]|(?P<flag>True|False)|\((?P<sizes>[\d,\s]{0,200})\))\s*(?:,|(?=\}))""",
     re.VERBOSE,
 )
 _NUMBERS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")

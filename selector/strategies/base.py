@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from selector.errors import InvalidInput, check_positive
 from selector.noise import Noise
-from selector.selection import Selection
+from selector.selection import SHORT, Selection, apply
 
 _SMALLEST_TAU = 1e-30  # logits up to 1e8 divided by it still fit float32
 
@@ -68,7 +68,7 @@ class Strategy(nn.Module, ABC):
         Returns:
             ``[*]``.
         """
-        return losses.mean(0)
+        return losses.squeeze(0) if len(losses) == 1 else losses.mean(0)
 
 
 def checked(logits: Tensor, tau: float) -> Tensor:
@@ -87,8 +87,7 @@ def wide(logits: Tensor) -> Tensor:
     """Logits in float32 at least, for softmax(l/tau) overflows in half precision; their gradient saturates there."""
     if logits.dtype not in (torch.float16, torch.bfloat16):
         return logits
-    widened: Tensor = _Widen.apply(logits)  # type: ignore[no-untyped-call]  # torch's stub
-    return widened
+    return apply(_Widen, logits)
 
 
 class _Widen(torch.autograd.Function):
@@ -134,8 +133,7 @@ def attach(value: Tensor, gradient: Tensor) -> Tensor:
 
 def attach_gradient(value: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
     """``value [*]``, whose gradient with respect to ``logits [*, S, N]`` is the constant ``gradient [*, S, N]``."""
-    attached: Tensor = _AttachGradient.apply(value.detach(), logits, gradient.detach())  # type: ignore[no-untyped-call]
-    return attached
+    return apply(_AttachGradient, value.detach(), logits, gradient.detach())
 
 
 class _AttachGradient(torch.autograd.Function):
@@ -182,8 +180,7 @@ def through_softmax(logits: Tensor, p: Tensor) -> Tensor:
     Returns:
         ``[K…, *, N]``.
     """
-    attached: Tensor = _ThroughSoftmax.apply(logits.expand(p.shape), p.detach())  # type: ignore[no-untyped-call]
-    return attached
+    return apply(_ThroughSoftmax, logits.expand(p.shape), p.detach())
 
 
 class _ThroughSoftmax(torch.autograd.Function):
@@ -202,3 +199,31 @@ class _ThroughSoftmax(torch.autograd.Function):
         (p,) = ctx.saved_tensors
         weighted = p * grads[0]
         return weighted - p * weighted.sum(-1, keepdim=True), None
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dim, for mixtures; for short rows several times faster than torch's own."""
+    if scores.shape[-1] > SHORT:
+        return scores.softmax(-1)
+    return apply(_ShortSoftmax, scores)
+
+
+class _ShortSoftmax(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(scores: Tensor) -> Tensor:
+        p = (scores - scores.amax(-1, keepdim=True)).exp_()
+        total = p.sum(-1, keepdim=True)
+        return p.div_(total)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        p: Tensor
+        (p,) = ctx.saved_tensors
+        weighted = p * grads[0]
+        return weighted - p * weighted.sum(-1, keepdim=True)

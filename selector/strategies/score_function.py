@@ -102,5 +102,6 @@ class RLOO(Strategy):
 
 def log_probability(logits: Tensor, index: Tensor) -> Tensor:
     """Joint log-probability under softmax(l) of the items in all slots: ``[*, S, N], [Q, *, S] -> [Q, *]``."""
-    log_pi = logits.log_softmax(-1).expand(*index.shape, logits.shape[-1])
-    return log_pi.gather(-1, index.unsqueeze(-1)).squeeze(-1).sum(-1)
+    # The queries of a slot beside each other: Q copies of log pi to gather from would come back in the backward pass.
+    of_slots = logits.log_softmax(-1).gather(-1, index.movedim(0, -1))
+    return of_slots.movedim(-1, 0).contiguous().sum(-1)

@@ -4,11 +4,14 @@ Notation: l logits, v = dL/dz at the filled slots (as a gradient with respect to
 p·(v − ⟨p, v⟩) the softmax Jacobian. All of them cost one critic call.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from selector.errors import check_positive
 from selector.noise import Noise
-from selector.selection import Selection, SoftmaxAt
+from selector.selection import Selection, SoftmaxAt, apply
 from selector.strategies.base import Strategy, checked, draw, perturbed
 
 
@@ -24,8 +27,25 @@ class STIdentity(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
-        weights = logits.masked_fill(logits.isneginf(), 0.0)  # what must not be chosen gets no gradient
-        return Selection(index=logits.argmax(-1).unsqueeze(0), weights=weights.unsqueeze(0))
+        return Selection(index=logits.argmax(-1).unsqueeze(0), weights=apply(_Allowed, logits).unsqueeze(0))
+
+
+class _Allowed(torch.autograd.Function):
+    """The logits; backward, what must not be chosen gets no gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor) -> Tensor:
+        return logits.view_as(logits)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].masked_fill(ctx.saved_tensors[0].isneginf(), 0.0)
 
 
 class STArgmax(Strategy):

@@ -36,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+LEARNED = ["critic=learned", "reward=noisy_target"]
 TABLE = [
     # command line, the key, further words that the line must hold
     (["stratgy=st_gumbel"], "stratgy", ["did you mean strategy"]),
@@ -127,6 +128,17 @@ TABLE = [
     (["critic._target_=torch.nn.Linear", "trust=[torch.nn]"], "trust", ["torch.nn", "without dots"]),
     (["critic._target_='import os'"], "critic._target_", ["must be a dotted name"]),
     (["critic=own"], "critic", ["critic._target_"]),
+    (["critic=learned"], "reward", ["must be a black box"]),
+    (["critic=black_box"], "reward", ["must be a black box"]),
+    (["reward=noisy_target"], "reward", ["is for critic=learned"]),
+    (["critic=learned", "reward=budget"], "problem.D", ["1", ">= 2"]),
+    (["critic=learned", "reward._target_=os.system"], "reward._target_", ["trust=[os]"]),
+    ([*LEARNED, "critic.members=0"], "critic.members", ["0", ">= 1"]),
+    ([*LEARNED, "strategy=supervised"], "strategy", ["Supervised", "no critic"]),
+    ([*LEARNED, "accelerator=ddp"], "accelerator.devices", ["2", "one process"]),
+    ([*LEARNED, "probe.every=5"], "probe", ["NoisyTarget", "black box"]),
+    (["critic=black_box", "reward=noisy_target"], "strategy", ["STGumbel", "gradient"]),
+    (["critic=offline", "reward=noisy_target", "critic.table=nowhere.csv"], "critic.table", ["nowhere.csv"]),
     (["strategy=st_gumbel,st_argmax"], "strategy", []),
     (["-m", "strategy=st_gumbel,st_gumble"], "strategy", ["st_gumble"]),
     (["-m", "seeds=1,0"], "seeds", ["0", ">= 1"]),

@@ -67,13 +67,26 @@ class Crash(pl.Callback):
             raise RuntimeError("crash")
 
 
+# A small critic, whose buffer of 64 goes round within a run of 30 steps.
+LEARNED = [
+    "critic=learned",
+    "reward=noisy_target",
+    "critic.width=8",
+    "critic.warmup=32",
+    "critic.warmup_updates=3",
+    "critic.observations=8",
+    "critic.rows=16",
+    "critic.buffer=64",
+]
+
+
 def train_in(folder: Path, overrides: list[str], **options: Any) -> Result:
     cfg = compose("network.width=8", "problem.N=4", "problem.S=2", "seeds=2", "max_steps=30", *overrides)
     made = build_experiment(cfg)
     sizes: dict[str, Any] = {"steps": cfg.max_steps, "batch_size": 8, "val_every": 10, "held_out": 16}
     _, result = fit(
         made.problem, made.network, made.strategy, made.tau, optimizer=made.optimizer, trainer=made.trainer,
-        folder=folder, **sizes, **options,
+        critic=made.critic, folder=folder, **sizes, **options,
     )  # fmt: skip
     return result
 
@@ -85,6 +98,8 @@ def train_in(folder: Path, overrides: list[str], **options: Any) -> Result:
         ["trainer.accumulate_grad_batches=3"],
         ["optimizer=sgd", "optimizer.schedule=cosine", "optimizer.warmup=5", "optimizer.clip=0.1"],
         ["network=pointer", "optimizer=adamw", "optimizer.schedule=linear"],
+        LEARNED,
+        [*LEARNED, "strategy=local_expectation", "critic.updates=2", "trainer.accumulate_grad_batches=2"],
     ],
     ids=" ".join,
 )

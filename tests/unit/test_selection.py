@@ -210,3 +210,18 @@ def test_the_softmax_stands_in_place_of_weights() -> None:
             Selection(**{"index": index[None], "softmax": at, **wrong})
     with pytest.raises(ValueError, match="do not fit"):
         Selection(index=index[None], softmax=at).pick(items[:, :3])
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch 2.13's own tracing does
+@pytest.mark.parametrize("N", [5, 40])
+def test_compiled_picking_has_the_same_gradient(N: int) -> None:
+    items, index, logits, scores, upstream = softmax_case((6,), 3, N, 2)
+
+    def pick(leaf: Tensor, x: Tensor, i: Tensor, z: Tensor) -> Tensor:
+        return Selection(index=i[None], softmax=SoftmaxAt(leaf, z, 0.7)).pick(x)[0]
+
+    compiled = torch.compile(pick, backend="aot_eager", fullgraph=True)
+    ours, theirs = (f(logits, items, index, scores) for f in (compiled, pick))
+    assert torch.equal(ours, theirs)
+    found, expected = (torch.autograd.grad(x, logits, upstream)[0] for x in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,66 @@
+"""Start-up, and one process against many: commands in processes of their own, in turn.
+
+Every measurement is a whole ``python train.py …``, so this section takes minutes.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from selector.bench.measure import Row
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = [sys.executable, str(ROOT / "train.py")]
+FEW = ["max_steps=1", "val_every=1", "held_out=8", "logger.mode=offline"]
+STEPS = 1000  # of the runs of which sixteen are compared with one of sixteen seeds
+
+
+def seconds(command: Sequence[str], folder: str, exit_code: int = 0) -> float:
+    """How long a command takes.
+
+    Raises:
+        RuntimeError: when it ends with another code than ``exit_code``.
+    """
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    taken = time.perf_counter() - began
+    if done.returncode != exit_code:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-500:]}")
+    return taken
+
+
+def rows(repeat: int = 5) -> Iterator[Row]:
+    """Help, a config error and a first step against the imports that they need, or do not need."""
+    torch = [sys.executable, "-c", "import torch"]
+    both = [sys.executable, "-c", "import lightning.pytorch, wandb"]
+    cases = [
+        ("--help", [*TRAIN, "--help"], 0, torch, 0.5),
+        ("unknown key", [*TRAIN, "stratgy=st_gumbel"], 2, torch, 0.5),
+        ("unknown choice", [*TRAIN, "strategy=st_gumble"], 2, torch, 0.5),
+        ("wrong type", [*TRAIN, "batch_size=many"], 2, torch, 0.5),
+        ("unknown option", [*TRAIN, "tau.strat=2"], 2, torch, 0.5),
+        ("report --help", [sys.executable, "-m", "selector", "report", "--help"], 0, torch, None),
+        ("first step", [*TRAIN, *FEW], 0, both, 1.3),
+    ]
+    with TemporaryDirectory() as folder:
+        for name, ours, code, theirs, target in cases:
+            against = "import torch" if theirs is torch else "import lightning.pytorch, wandb"
+            ratios = []
+            for n in range(repeat + 1):
+                command = [*ours, f"name=first{n}"] if name == "first step" else ours
+                ratios.append(seconds(command, folder, code) / seconds(theirs, folder))
+            yield Row.of(f"start-up, {name}", against, ratios[1:], target)  # the first fills the caches of the disk
+
+
+def process_rows(repeat: int = 2) -> Iterator[Row]:
+    """Sixteen seeds in one process against sixteen runs, one after the other."""
+    ratios = []
+    with TemporaryDirectory() as folder:
+        for n in range(repeat):
+            one = seconds([*TRAIN, f"max_steps={STEPS}", f"name=one{n}"], folder)
+            many = seconds([*TRAIN, f"max_steps={STEPS}", "seeds=16", f"name=many{n}"], folder)
+            ratios.append(many / (16 * one))
+    yield Row.of("16 seeds in one process, 16 runs", f"{STEPS} steps", ratios, 1 / 8)

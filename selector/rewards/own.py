@@ -1,0 +1,133 @@
+"""A reward from the user's own code: any function on numpy arrays.
+
+Shape legend: M filled lists · S slots · D features per item · C features per list.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from selector.building import build, target_and_options
+from selector.critics.own import bind
+from selector.errors import InvalidInput
+from selector.noise import Noise
+from selector.rewards.base import Array, Reward
+from selector.targets import in_words, is_function_of, is_own, locate
+
+if TYPE_CHECKING:
+    from selector.problems import Problem
+
+# Observations of a noisy function that its expected reward is estimated by.
+_REPEATS = 16
+
+
+class OwnReward(Reward):
+    """Wraps a function ``slots [M, S, D] -> reward [M]``, higher is better.
+
+    A parameter named ``context`` is given that of each list, ``[M, C]``; one named ``generator`` a
+    ``numpy.random.Generator``, which noise must be drawn from (then a run can be repeated). What is expected of a noisy
+    function is estimated by the mean of 16 observations, always with the same noise.
+
+    Args:
+        function: the black box.
+        title: its name, for messages.
+    """
+
+    def __init__(self, function: Callable[..., Any], title: str) -> None:
+        parameters = inspect.signature(function).parameters
+        self._function, self._title = function, title
+        self._context, self.noisy = parameters.get("context"), "generator" in parameters
+        self.exact = not self.noisy
+
+    @property
+    def title(self) -> str:
+        return self._title
+
+    @property
+    def needs_context(self) -> bool:
+        """Whether the function cannot be called without context."""
+        return self._context is not None and self._context.default is inspect.Parameter.empty
+
+    def expected(self, slots: Array, context: Array | None) -> Array:
+        if not self.noisy:
+            return self._call(slots, context)
+        seen = [self._call(slots, context, np.random.default_rng(k)) for k in range(_REPEATS)]
+        mean: Array = np.mean(seen, 0)
+        return mean
+
+    def observe(self, slots: Array, context: Array | None, generator: np.random.Generator) -> Array:
+        return self._call(slots, context, generator)
+
+    def _call(self, slots: Array, context: Array | None, generator: np.random.Generator | None = None) -> Array:
+        more: dict[str, Any] = {} if self._context is None or context is None else {"context": context}
+        if self.noisy:
+            more["generator"] = generator
+        reward = np.asarray(self._function(slots.copy(), **more))  # a copy: what is done to it must not be seen
+        if reward.shape != (len(slots),) or reward.dtype.kind not in "biuf":
+            shapes = f"for slots {list(slots.shape)}; must give {[len(slots)]}, one number per list"
+            raise ValueError(f"shape: gave {list(reward.shape)} of {reward.dtype} {shapes}")
+        return reward.astype(np.float64)
+
+
+def build_reward(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> Reward:
+    """The reward of a configuration: a :class:`Reward`, or a function of the user's own, wrapped.
+
+    Args:
+        node: ``_target_`` and options.
+        trust: see :func:`selector.targets.locate`.
+        given: N, S, D, C …, for constructors that ask for them.
+
+    Raises:
+        InvalidInput: for a target that is none of these, and for wrong options.
+    """
+    key = "reward"
+    path, options = target_and_options(node, key, Reward)
+    if is_own(path):
+        target = locate(path, f"{key}._target_", trust)
+        if is_function_of(target, path):
+            assert callable(target)
+            return OwnReward(bind(target, options, key, ["context", "generator"]), path)
+        if not (isinstance(target, type) and issubclass(target, Reward)):
+            raise InvalidInput(
+                f"{key}._target_", path, "must be a function written there, or a selector.rewards.Reward"
+            )
+    return build(node, key, Reward, trust=trust, **given)  # type: ignore[type-abstract]
+
+
+def check_reward(problem: "Problem") -> None:
+    """Try the user's own reward, which the problem's critic holds, on a few lists.
+
+    Raises:
+        InvalidInput: with the first of these words that does not hold: context, shape, finite, deterministic.
+    """
+    from selector.critics.black_box import BlackBox, SeparableBlackBox, to_numpy
+    from selector.oracle import random_choices
+    from selector.selection import Selection
+
+    assert isinstance(problem.critic, BlackBox | SeparableBlackBox)
+    reward = problem.critic.reward
+    if isinstance(reward, OwnReward) and reward.needs_context and not problem.C:
+        raise InvalidInput("problem.C", 0, f"{reward.title} wants the context of a list: how many features?")
+    noise = Noise(0, "reward check")
+    batch = problem.sample((32,), noise)
+    index = random_choices(batch, problem.S, 1, noise, problem.without_replacement)
+    slots, context = to_numpy(Selection(index=index).pick(batch.items), batch)
+    try:
+        first, again = (reward.observe(slots, context, np.random.default_rng(0)) for _ in range(2))
+        few = reward.expected(slots[:3], None if context is None else context[:3])
+        truth = reward.expected(slots, context)
+    except ValueError as error:
+        because = str(error) if str(error).startswith("shape: ") else f"raised {in_words(error)}"
+        raise InvalidInput("reward", reward.title, because) from error
+    except Exception as error:
+        raise InvalidInput("reward", reward.title, f"raised {in_words(error)}") from error
+    if not np.isfinite(first).all() or not np.isfinite(truth).all():
+        raise InvalidInput("reward", reward.title, "not finite: some rewards are nan or inf")
+    if not np.array_equal(first, again):
+        because = "the same slots got another reward; noise must be drawn from a parameter named generator"
+        raise InvalidInput("reward", reward.title, f"not deterministic: {because}")
+    if reward.exact and not np.allclose(few, truth[:3], rtol=1e-6, atol=1e-9):
+        raise InvalidInput("reward", reward.title, "not per list: the reward of a list depends on the others")
