@@ -209,7 +209,7 @@ def check_job(overrides: list[str], number: int | None) -> Path:
         from selector.training import check_resume
 
         if exists(folder):
-            check_resume(folder, cfg.max_steps)
+            check_resume(folder, cfg.max_steps, experiment.problem.items)
     return folder
 
 

@@ -247,6 +247,7 @@ class SelectorModule(pl.LightningModule):
             "seeds": list(self.network.seeds),
             "critic": None if self.actor_critic is None else self.actor_critic.state_dict(),
             "columns": self.problem.items.columns,
+            "items": self.problem.items.checksum,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
             "divergence": self.divergence.state(),

@@ -24,6 +24,7 @@ from selector.divergence import AllFailed
 from selector.errors import InvalidInput, check_at_least, check_positive
 from selector.gradients import check_probe
 from selector.history import History, read_history
+from selector.items import Items
 from selector.module import SelectorModule
 from selector.networks import Network
 from selector.optimizer import Adam, OptimizerOptions
@@ -123,6 +124,7 @@ def fit(
     folder: Path | str | None = None,
     resume: bool = False,
     checkpoints_required: bool = True,
+    about: dict[str, Any] | None = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     console: Console | None = None,
@@ -151,6 +153,7 @@ def fit(
         folder: gets ``metrics.csv`` and ``checkpoints/``; None keeps everything in memory.
         resume: go on from ``folder``'s newest sound checkpoint.
         checkpoints_required: whether a checkpoint that cannot be written (a full disk) ends the training.
+        about: numbers and words that every checkpoint keeps, as ``about``: what made it.
         loggers: Lightning loggers.
         callbacks: further Lightning callbacks.
         console: prints progress; None is silent.
@@ -181,7 +184,7 @@ def fit(
     folder = None if folder is None else Path(folder)
     if resume and (folder is None or not exists(folder)):
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
-    found = check_resume(folder, steps) if resume and folder is not None else None
+    found = check_resume(folder, steps, problem.items) if resume and folder is not None else None
 
     calls = choose_steps_per_call(
         steps_per_call,
@@ -231,7 +234,7 @@ def fit(
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(
-            folder / "checkpoints", required=checkpoints_required, saved=recorder.release, say=say
+            folder / "checkpoints", about=about, required=checkpoints_required, saved=recorder.release, say=say
         )
         hooks.append(checkpoints)
     requests = StopRequests()
@@ -279,13 +282,17 @@ def fit(
     return network, result
 
 
-def check_resume(folder: Path, steps: int) -> Found:
+def check_resume(folder: Path, steps: int, items: Items) -> Found:
     """The checkpoint to go on from.
 
     Raises:
-        InvalidInput: when no checkpoint is sound, or the run is further than it should get.
+        InvalidInput: when no checkpoint is sound, the run is further than it should get, or began with other items.
     """
     found = newest(folder)
+    if found.content["selector"].get("items") != items.checksum:
+        raise InvalidInput(
+            "items", type(items).__name__, f"the file is not the one that the run in {folder} began with"
+        )
     if found.step > steps:
         raise InvalidInput("max_steps", steps, f"the run in {folder} is at step {found.step} already")
     if found.step == steps and not found.content["selector"]["evaluated"]:

@@ -5,6 +5,7 @@ D features per item · C features per list.
 """
 
 import functools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ class File(Items):
         read = self.lists.columns
         if read is not None:
             self.columns = {"list_id": read.list_id, "features": [*read.features], "context": [*read.context]}
+        self.checksum = prepared.checksum
         self.scale = prepared.scale() if standardise else None
         self._resident: dict[torch.device, _Resident] = {}
         self._check(N, D, C)
@@ -118,12 +120,13 @@ class File(Items):
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A file that was checked and split; ``moments`` are mean and std of items and context."""
+    """A file that was checked and split; ``moments`` are mean and std of items and context, ``checksum`` of both."""
 
     lists: Lists
     training: Array
     validation: Array
     moments: tuple[Array, ...]
+    checksum: int
 
     def scale(self) -> Scale:
         return Scale(*(torch.from_numpy(values) for values in self.moments))
@@ -148,20 +151,22 @@ def _prepare(
     order = np.random.default_rng(derive_seed(split_seed, "split")).permutation(L)
     training = np.zeros(L, np.bool_)
     training[order[V:]] = True
-    return _Prepared(lists, np.flatnonzero(training), order[:V], _moments(lists, training))
+    return _Prepared(lists, np.flatnonzero(training), order[:V], *_survey(lists, training))
 
 
-def _moments(lists: Lists, training: Array) -> tuple[Array, ...]:
+def _survey(lists: Lists, training: Array) -> tuple[tuple[Array, ...], int]:
     """Check every item of the file; mean and std over the items, and over the contexts, of the training lists.
 
     Mean and squared deviation of the pieces are merged by the formula of Chan, Golub and LeVeque (1979): a sum of
     squares would lose all digits where the mean is large.
     """
     count, mean, squared = 0, np.zeros(lists.D), np.zeros(lists.D)
+    checksum = 0 if lists.start is None else zlib.crc32(lists.start.tobytes())
     L, step = len(lists), max(1, _PIECE // (lists.N * lists.D))
     for first in range(0, L, step):
         last = min(L, first + step)
         values = lists.read(first, last)
+        checksum = zlib.crc32(values.data, checksum)
         here = np.repeat(training[first:last], lists.lengths(first, last))
         if lists.allowed is not None:
             here &= lists.allowed[lists.begin(first) : lists.begin(last)]
@@ -174,9 +179,10 @@ def _moments(lists: Lists, training: Array) -> tuple[Array, ...]:
         count = total
     items = (mean, np.sqrt(squared / count))
     if lists.context is None:
-        return items
+        return items, checksum
+    checksum = zlib.crc32(np.ascontiguousarray(lists.context).data, checksum)
     context = lists.context[training].astype(np.float64)
-    return (*items, context.mean(0), context.std(0))
+    return (*items, context.mean(0), context.std(0)), checksum
 
 
 class _Resident:

@@ -19,11 +19,13 @@ class Items(ABC):
         scale: how a network should standardise the items; None: it reads them as they are.
         fewest: items of the shortest list; None: every list has as many as were asked for.
         columns: a table's ``list_id``, ``features`` and ``context``, to read others like it; None: no table.
+        checksum: of all its numbers, where they are fixed; None: they are drawn.
     """
 
     scale: Scale | None = None
     fewest: int | None = None
     columns: dict[str, Any] | None = None
+    checksum: int | None = None
 
     @abstractmethod
     def sample(self, shape: Sequence[int], noise: Noise) -> Batch:

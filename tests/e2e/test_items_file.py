@@ -70,6 +70,26 @@ def test_a_crash_changes_nothing(strategy: str, folder: Path) -> None:
     assert_same_run(folder / "crashed", folder / "whole")
 
 
+def test_a_run_goes_on_only_with_the_file_it_began_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.random.default_rng(0).normal(size=(10, 4, 1))
+    np.save(folder / "x.npy", values)
+    asked = [*SHORT, "items=file", "items.path=x.npy", "problem.N=4", "logger=none", "name=run"]
+    assert start(monkeypatch, *asked) == 0
+    values[7, 2] += 1
+    np.save(folder / "x.npy", values)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert start(monkeypatch, "resume=outputs/run", "max_steps=30") == 2
+    told = "items=File: the file is not the one that the run in outputs/run began with"
+    assert capsys.readouterr().err == f"error: {told}\n"
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    values[7, 2] -= 1
+    np.save(folder / "x.npy", values)
+    assert start(monkeypatch, "resume=outputs/run", "max_steps=30") == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
