@@ -106,8 +106,6 @@ def _what_is_wrong(content: object) -> str | None:
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         return "state_dict is missing"
     for name, value in state.items():
-        if name.endswith("._extra_state"):  # what a module keeps beside its tensors, such as how full a buffer is
-            continue
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
             return f"{name[:60]!r} is no dense tensor"
         if value.is_quantized or value.is_complex() or type(value) not in (Tensor, torch.nn.Parameter):
