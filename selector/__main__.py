@@ -14,7 +14,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0 done, 1 not all runs could be sent, 2 bad input, 3 training failed, 130 interrupted.
+        The exit code: 0 done, 1 not all runs could be sent or not every metric was the same again, 2 bad input,
+        3 training failed, 130 interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m selector", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     exporting.add_argument("--format", choices=["torch", "onnx"], required=True)
     exporting.add_argument("--out", type=Path, help="default: selector.pt2 or selector.onnx in the run folder")
     exporting.set_defaults(do=_export)
+    reproducing = commands.add_parser("reproduce", help="run a run again, and say whether every metric is the same")
+    reproducing.add_argument("run", type=Path, help="a finished run's folder")
+    reproducing.add_argument("--out", type=Path, help="the new run's folder (default: <run>-again)")
+    reproducing.set_defaults(do=_reproduce)
     probing = commands.add_parser("probe", help="bias and variance of gradient estimators on a problem")
     probing.add_argument("overrides", nargs="*", help="as for train.py: problem=sum_target strategy=st_sampled,reinmax")
     probing.add_argument("--tau", type=float, nargs="+", default=[], help="default: first and last of the schedule")
@@ -144,6 +149,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     evaluate_run(cfg, arguments.run, arguments.checkpoint, Console(), arguments.figure)
     return 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from selector.reproduce import reproduce
+
+    return reproduce(arguments.run, arguments.out, Console())
 
 
 def _probe(arguments: argparse.Namespace) -> int:

@@ -101,6 +101,7 @@ class Checkpoints(pl.Callback):
 
     Args:
         folder: where the checkpoints go.
+        about: what every checkpoint keeps under this name.
         required: whether an error in writing one ends the training; if not, it goes on, and tries again next time.
         saved: called whenever a checkpoint was written, and when the training goes on without.
         say: prints a line.
@@ -110,11 +111,12 @@ class Checkpoints(pl.Callback):
         self,
         folder: Path,
         *,
+        about: dict[str, Any] | None = None,
         required: bool = True,
         saved: Callable[[pl.Trainer], None] = lambda _: None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.folder = folder
+        self.folder, self.about = folder, about or {}
         self.required, self.saved, self.say = required, saved, say
         self.best: float | None = None
         self.best_step = 0
@@ -156,6 +158,14 @@ class Checkpoints(pl.Callback):
                 self.say(f"checkpoint of step {trainer.global_step} not written ({error.strerror}); training on")
             self._failing = True
         self.saved(trainer)
+
+    def on_save_checkpoint(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        checkpoint: dict[str, Any],
+    ) -> None:
+        checkpoint["about"] = self.about
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_step": self.best_step}

@@ -3,19 +3,15 @@
 import hashlib
 import json
 import math
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
-import lightning
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-import selector
 from selector.checkpoints import BEST, LAST, exists, newest
 from selector.config import Experiment, build_experiment, build_logger, plain
 from selector.files import write_json
@@ -23,6 +19,7 @@ from selector.loading import chosen_checkpoint, fill, under
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
+from selector.provenance import device, git_state, versions
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
 from selector.stopping import Stopped
@@ -74,6 +71,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             experiment,
             folder=folder,
             resume=resuming,
+            about=about(cfg),
             loggers=[logger] if logger is not None else [],
             console=console,
         )
@@ -184,15 +182,7 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
     best = min(trained, key=lambda r: _mean_of_finite(r.values["val/regret"]))
     return {
         "name": cfg.name,
-        "config_digest": digest(cfg),
-        "versions": {
-            "selector": selector.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "numpy": np.__version__,
-        },
-        "seeds": list(result.seeds),
+        **about(cfg),
         "steps": result.steps,
         "samples": result.samples,
         "oracle_kind": result.oracle_kind,
@@ -211,6 +201,17 @@ def result_content(cfg: DictConfig, result: Result, total_seconds: float) -> dic
             "steps_per_second": result.steps / result.seconds if result.seconds else None,
         },
         "config": plain(cfg),
+    }
+
+
+def about(cfg: DictConfig) -> dict[str, Any]:
+    """Where the numbers come from: result.json and every checkpoint name it."""
+    return {
+        "config_digest": digest(cfg),
+        "versions": versions(),
+        "git": git_state(),
+        "device": device(cfg.accelerator.accelerator),
+        "seeds": list(range(cfg.seed, cfg.seed + cfg.seeds)),
     }
 
 

@@ -124,6 +124,7 @@ def fit(
     folder: Path | str | None = None,
     resume: bool = False,
     checkpoints_required: bool = True,
+    about: dict[str, Any] | None = None,
     loggers: Sequence[Logger] = (),
     callbacks: Sequence[pl.Callback] = (),
     console: Console | None = None,
@@ -152,6 +153,7 @@ def fit(
         folder: gets ``metrics.csv`` and ``checkpoints/``; None keeps everything in memory.
         resume: go on from ``folder``'s newest sound checkpoint.
         checkpoints_required: whether a checkpoint that cannot be written (a full disk) ends the training.
+        about: numbers and words that every checkpoint keeps, as ``about``: what made it.
         loggers: Lightning loggers.
         callbacks: further Lightning callbacks.
         console: prints progress; None is silent.
@@ -232,7 +234,7 @@ def fit(
     checkpoints = None
     if folder is not None:
         checkpoints = Checkpoints(
-            folder / "checkpoints", required=checkpoints_required, saved=recorder.release, say=say
+            folder / "checkpoints", about=about, required=checkpoints_required, saved=recorder.release, say=say
         )
         hooks.append(checkpoints)
     requests = StopRequests()

@@ -3,8 +3,6 @@
 Shape legend: R seeds · K rows at a time · F numbers that describe a filled list.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -42,8 +40,8 @@ class ReplayBuffer(nn.Module):
         rows = self.rows.gather(1, index.unsqueeze(-1).expand(*index.shape, self.rows.shape[-1]))
         return rows, self.rewards.gather(1, index)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return {"added": self.added}
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.added)  # checkpoints hold tensors alone
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.added = state["added"]
+    def set_extra_state(self, state: Tensor) -> None:
+        self.added = int(state)

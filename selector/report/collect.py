@@ -34,8 +34,8 @@ _KEYS = frozenset({*_CHECKED, *GRADIENT, "tau", "seconds"})
 _NOT_COMPARED = {"name", "seed", "seeds", "resume", "logger", "accelerator", "val_every", "held_out", "patience"}
 _NOT_COMPARED |= {"stop_at_regret", "hydra"}
 # What makes another problem; the rest of the settings makes another label.
-_PROBLEM = ("problem", "items", "critic")
-_GROUPS = ("strategy", "problem", "items", "critic", "network", "tau", "optimizer")
+_PROBLEM = ("problem", "items", "critic", "reward")
+_GROUPS = ("strategy", "problem", "items", "critic", "reward", "network", "tau", "optimizer")
 _MISSING = object()
 
 

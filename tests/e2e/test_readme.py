@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from selector.__main__ import main as evaluate
@@ -58,3 +59,32 @@ def test_the_critic_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.Monke
     assert evaluate(["evaluate", "outputs/own"]) == 0
     monkeypatch.chdir("/")  # the run knows where its code lies
     assert evaluate(["evaluate", str(tmp_path / "outputs" / "own")]) == 0
+
+
+def test_what_the_readme_says_of_rewards_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of the section, in few steps and with a small critic."""
+    (module,) = [block for block in blocks("python") if block.startswith("# my_rewards.py")]
+    (tmp_path / "my_rewards.py").write_text(module)
+    slots = np.random.default_rng(0).uniform(0, 10, size=(30, 4, 1))
+    np.savez(tmp_path / "past.npz", slots=slots, reward=-np.square(slots - 5).sum((1, 2)))
+    section = README[README.index("### Rewards instead of a loss") : README.index("### Runs that survive")]
+    commands = re.findall(r"^python train.py (.*?)(?: +#.*)?$", section, re.M)
+    assert len(commands) == 5
+    few = ["max_steps=2", "val_every=2", "held_out=8"]
+    small = ["critic.width=8", "critic.warmup_updates=2", "critic.rows=16", "critic.observations=4"]
+    for number, command in enumerate(commands):
+        more = (
+            []
+            if "black_box" in command
+            else [option for option in small if "offline" not in command or "obs" not in option]
+        )
+        arguments = [
+            *command.replace("seeds=10", "seeds=2").split(),
+            *SHORT,
+            *more,
+            *few,
+            "logger=none",
+            f"name=run{number}",
+        ]
+        assert start(tmp_path, monkeypatch, *arguments) == 0, command
+    assert evaluate(["evaluate", "outputs/run0"]) == 0
