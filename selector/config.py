@@ -5,6 +5,7 @@ there is one list of options, the constructor's. Importing this module does not 
 """
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -158,6 +159,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     sizes = {key: cfg.problem[key] for key in ("N", "S", "D", "C")}
     for key, value in sizes.items():  # before anything is built from them
         check_at_least(0 if key == "C" else 1, **{f"problem.{key}": value})
+    check_memory(cfg)
     trainer = trainer_arguments(cfg)
     trust = trusted(cfg)
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)
@@ -172,7 +174,12 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     strategy = build(cfg.strategy, "strategy", Strategy, trust=trust, **known)  # type: ignore[type-abstract]
     tau = build(cfg.tau, "tau", Schedule, trust=trust)  # type: ignore[type-abstract]
     optimizer = build(cfg.optimizer, "optimizer", OptimizerOptions, trust=trust)  # type: ignore[type-abstract]
-    network = build(cfg.network, "network", Network, trust=trust, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    try:
+        network = build(cfg.network, "network", Network, trust=trust, **sizes, seeds=seeds)  # type: ignore[type-abstract]
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise InvalidInput("network", cfg.network._target_, "has more weights than fit into the memory") from None
     if items.scale is not None:
         network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
@@ -212,6 +219,26 @@ def build_judges(
     if reward is None:
         return critic, None
     return black_box(reward), critic if isinstance(critic, LearnedCritic) else None
+
+
+def check_memory(cfg: DictConfig) -> None:
+    """Refuse sizes whose items or logits alone are larger than this machine's memory.
+
+    Raises:
+        InvalidInput: naming the key that is out of proportion.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    problem = cfg.problem
+    per_list = 4 * problem.N * max(problem.D, problem.S)
+    for key, lists in (
+        ("problem.N" if problem.N >= problem.S else "problem.S", 1),
+        ("seeds", cfg.seeds),
+        ("batch_size", cfg.seeds * cfg.batch_size),
+        ("held_out", cfg.held_out),
+    ):
+        if lists * per_list > there:
+            needed = f"{lists * per_list / 2**30:.3g} GiB for items and logits alone, there are {there / 2**30:.3g}"
+            raise InvalidInput(key, OmegaConf.select(cfg, key), f"too large: {needed}")
 
 
 def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":
@@ -271,6 +298,8 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         raise InvalidInput("accelerator.devices", asked.devices, f"only {there[asked.accelerator]} are here")
 
     given = plain(cfg)["trainer"] or {}
+    if not isinstance(given, dict):
+        raise InvalidInput("trainer", given, "must be arguments of Lightning's Trainer, by name")
     hints = get_type_hints(pl.Trainer.__init__)
     elsewhere = {
         "max_steps": "max_steps",
@@ -321,7 +350,6 @@ def check_trainer(arguments: dict[str, Any]) -> None:
         InvalidInput: with the first line of what Lightning says.
     """
     import lightning.pytorch as pl
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from selector.processes import cluster_plugins
     from selector.quiet import quiet_libraries
@@ -332,12 +360,15 @@ def check_trainer(arguments: dict[str, Any]) -> None:
     try:
         with quiet_libraries():
             pl.Trainer(**{**ours, "plugins": cluster_plugins(), **arguments})
-    except (TypeError, ValueError, MisconfigurationException) as error:
-        because = str(error).splitlines()[0]
+    except Exception as error:  # Lightning looks at some arguments by using them
+        because = (str(error) or type(error).__name__).splitlines()[0]
         at_fault = [name for name in ("precision", "strategy", "devices") if name in because.lower()]
         if at_fault:
             raise InvalidInput(f"accelerator.{at_fault[0]}", arguments[at_fault[0]], because) from None
-        raise InvalidInput("trainer", arguments, because) from None
+        others = {
+            name: value for name, value in arguments.items() if name not in ("accelerator", "precision", "strategy")
+        }
+        raise InvalidInput("trainer", others, because) from None
 
 
 def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from selector import sweep
 from selector.errors import InvalidInput
 from selector.files import sole_process
+from selector.guard import check_hydra, check_run_folder, make_run_folder
 from selector.launchers import check_launcher, is_elsewhere, launch_jobs
 from selector.processes import is_lead
 from selector.quiet import quiet_hydra
@@ -79,6 +80,7 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
     only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     folders: list[Path] = []
     launcher: str | None = None
+    checked = False
     try:
         overrides = choose_own(continue_run(arguments.overrides))
         # The top-level folder sweeps/ is a config group: the root must be on Hydra's search path, wherever it lies.
@@ -97,8 +99,12 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
                 else:
                     folders = [check_job(overrides, None)]
                     if not any(o.startswith(("name=", "hydra.run.dir=")) for o in overrides):
+                        make_run_folder(folders[0].parent, "name")
                         folders = [claim(folders[0])]
                         sys.argv.append(f"name={folders[0].name}")
+                    else:
+                        make_run_folder(folders[0], folder_key(overrides, None))
+        checked = True
         if launcher is not None:
             with sole_process(folders[0].parent, "hydra.sweep.dir"):
                 return launch_jobs(application, config_dir, overrides, launcher, folders)
@@ -119,10 +125,13 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
         if launcher is not None:
             print("Jobs that were handed to a cluster go on; scancel ends them.", file=sys.stderr)
         return stop.exit_code if isinstance(stop, Stopped) else 130
-    except (InvalidInput, HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        # What Hydra cannot read it reports in many ways; what goes wrong later is no input's fault.
+        if checked and not isinstance(error, InvalidInput | HydraException | OmegaConfBaseException):
+            raise
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"error: {explain(error, config_dir)}", file=sys.stderr)
+        print("error:", " ".join(explain(error, config_dir).split()), file=sys.stderr)
         return 2
     if arguments.multirun and not only_shows:
         return sweep.end(folders)
@@ -216,9 +225,11 @@ def check_job(overrides: list[str], number: int | None) -> Path:
         InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
     """
     cfg = compose_job(overrides, number)
-    folder = Path(cfg.hydra.run.dir) if number is None else Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
-    if not re.fullmatch(NAME, cfg.name) or ".." in cfg.name.split("/"):
+    check_hydra(cfg)
+    if not re.fullmatch(NAME, cfg.name) or {".", ".."} & set(cfg.name.split("/")):
         raise InvalidInput("name", cfg.name, "must be letters, digits and . _ - + = , with / for subfolders")
+    folder = Path(cfg.hydra.run.dir) if number is None else Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+    check_run_folder(folder, folder_key(overrides, number))
     check_folder(cfg, folder)
     if number is not None:
         check_launcher(cfg)
@@ -234,6 +245,13 @@ def check_job(overrides: list[str], number: int | None) -> Path:
         if exists(folder):
             check_resume(folder, cfg.max_steps, experiment.problem.items)
     return folder
+
+
+def folder_key(overrides: Sequence[str], number: int | None) -> str:
+    """Which key decided where the run goes, for messages."""
+    if number is not None:
+        return "hydra.sweep.dir"
+    return "hydra.run.dir" if any(o.startswith("hydra.run.dir=") for o in overrides) else "name"
 
 
 def compose_job(overrides: Sequence[str], number: int | None = None) -> DictConfig:
@@ -294,6 +312,8 @@ def explain(error: Exception, config_dir: Path) -> str:
     """An error in one line that names the key."""
     if isinstance(error, InvalidInput):
         return " ".join(str(error).split())
+    if str(error).startswith("Config group override must be"):
+        return f"{' '.join(sys.argv[1:])}: must be key=value, with a key"
     message, cause = str(error), error.__cause__ or error
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
     missing_key = re.search(r"Key '.*' (?:is not in struct|not in )(?s:.)*?full_key: (\S+)", str(cause))

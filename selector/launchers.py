@@ -53,10 +53,7 @@ def check_launcher(cfg: DictConfig) -> None:
     """
     target = cfg.hydra.launcher._target_
     if target != BASIC:
-        name = next((name for name, (_, known) in LAUNCHERS.items() if known == target), None)
-        if name is None:
-            allowed = ", ".join(["basic", *LAUNCHERS])
-            raise InvalidInput("hydra.launcher._target_", target, f"must be left to hydra/launcher={allowed}")
+        name = next(name for name, (_, known) in LAUNCHERS.items() if known == target)
         extra = LAUNCHERS[name][0]
         try:
             found = find_spec(".".join(target.split(".")[:2])) is not None

@@ -70,7 +70,7 @@ def reproduce(run_folder: Path, out: Path | None, console: Console) -> int:
         console.print("the configuration in .hydra/ is not the one of result.json", highlight=False)
     if here["name"] != "cpu" and not cfg.trainer.get("deterministic"):
         console.print(
-            f"{here['name']} adds in any order: bit for bit the same only with +trainer.deterministic=true.",
+            f"{here['name']} may add in another order than before; +trainer.deterministic=true asks it not to.",
             highlight=False,
         )
     cfg.name, cfg.resume = out.name, None

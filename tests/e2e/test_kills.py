@@ -18,6 +18,7 @@ KILLS = int(os.environ.get("SELECTOR_KILLS", "3"))
         ["strategy=st_gumbel"],
         ["strategy=relax", "optimizer.schedule=cosine"],
         ["strategy=rloo", "trainer.accumulate_grad_batches=2"],
+        ["critic=learned", "reward=noisy_target", "critic.width=8", "critic.rows=32", "probe.every=null"],
     ],
     ids=" ".join,
 )

@@ -56,7 +56,7 @@ def start(slurm: Slurm, tmp_path: Path) -> Iterator[Start]:
         slurm.run("scancel", job)
 
 
-def waited(process: "subprocess.Popen[str]", folder: Path, seconds: float = 240) -> tuple[int, str]:
+def waited(process: "subprocess.Popen[str]", folder: Path, seconds: float = 600) -> tuple[int, str]:
     """Its exit code, and what it wrote to stderr."""
     code = process.wait(seconds)
     return code, (folder / "err.txt").read_text()

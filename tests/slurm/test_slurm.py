@@ -2,7 +2,10 @@
 
 import json
 import os
+import random
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,57 @@ def test_requeued_and_killed_jobs_go_on_and_end_the_same_bit_for_bit(
     assert "Stopped at step" in printed, "a warned job finishes its step"
     assert printed.count("N 8, S 4, D 1") == 4, "every job was started twice"
     undisturbed(tmp_path, monkeypatch, *LONG, "seed=3,4")
+    for folder in runs(tmp_path):
+        assert_same_run(folder, tmp_path / "twins" / folder.name)
+
+
+def disturb(slurm: Slurm, folder: Path, job: str, number: int, how: str) -> bool:
+    """Kill or requeue the sweep's job ``number`` if it runs; whether it did."""
+    process = process_of(folder, number)
+    if process is None:
+        return False
+    if how == "kill":
+        os.kill(process, signal.SIGKILL)
+    else:  # not waited for: the job may be over by the time the controller looks
+        command = ["scancel", "--signal=USR2"] if how == "warn" else ["scontrol", "requeue"]
+        command = ["timeout", "20", *command, f"{job}_{number}"]
+        subprocess.Popen(command, env=slurm.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return True
+
+
+def test_a_sweep_of_which_a_fifth_is_disturbed(
+    start: Start, slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five jobs, or as many as SELECTOR_SLURM_JOBS says. None is lost, none runs twice, all end as their twins."""
+    total = int(os.environ.get("SELECTOR_SLURM_JOBS", "5"))
+    chance = random.Random(total)
+    sweep_of = ("max_steps=400", "val_every=20", "seed=" + ",".join(map(str, range(total))))
+    left = {number: chance.choice(["kill", "warn", "requeue"]) for number in chance.sample(range(total), total // 5)}
+    disturbed = len(left)
+    process = start(*sweep_of)
+    slurm.wait_until(lambda: bool(slurm.run("squeue", "-h")), 240)
+    job = slurm.run("squeue", "-h", "-r", "-o", "%F").split()[0]
+    seen: dict[int, float] = {}
+    while process.poll() is None:
+        for number in list(left):
+            if number not in seen and process_of(tmp_path, number) is not None:
+                seen[number] = time.monotonic() + chance.uniform(0, 20)  # a random moment of its life
+            if (
+                number in seen
+                and time.monotonic() > seen[number]
+                and disturb(slurm, tmp_path, job, number, left[number])
+            ):
+                del left[number]
+        time.sleep(0.2)
+    code, err = waited(process, tmp_path)
+    assert code == 0, err + logs(tmp_path)
+    assert f"{total} of {total} jobs done" in err
+    starts = logs(tmp_path).count("Loading pickle")
+    print(f"{total} jobs, {disturbed - len(left)} disturbed, {starts} starts")
+    assert starts > total, "what was disturbed was started again"
+    assert "another process" not in logs(tmp_path)
+    undisturbed(tmp_path, monkeypatch, *sweep_of)
+    assert len(runs(tmp_path)) == total
     for folder in runs(tmp_path):
         assert_same_run(folder, tmp_path / "twins" / folder.name)
 

@@ -58,7 +58,6 @@ def test_what_fits_is_accepted(overrides: list[str]) -> None:
             [SLURM, "accelerator=ddp", "hydra.launcher.tasks_per_node=2"],
             "hydra.launcher.tasks_per_node=2: must be 1, accelerator.strategy=ddp_fork starts its own processes",
         ),
-        (["hydra.launcher._target_=os.system"], "hydra.launcher._target_=os.system: must be left to hydra/launcher="),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(overrides: list[str], line: str) -> None:
