@@ -186,7 +186,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     check_actor_critic(problem, learned, strategy, trainer)
     if is_own(cfg.critic._target_):
         check_critic(problem, strategy.needs_gradient)
-    if cfg.get("reward") is not None and is_own(cfg.reward._target_):
+    if cfg.get("reward") is not None and cfg.reward._target_ is not None and is_own(cfg.reward._target_):
         check_reward(problem)
     if cfg.probe.every is not None:
         check_probe(problem)
@@ -207,7 +207,7 @@ def build_judges(
     from selector.rewards.own import build_reward
 
     asked = cfg.get("reward")  # runs of before there were any have no such key
-    reward = None if asked is None else build_reward(asked, trust, **sizes)
+    reward = None if asked is None or asked._target_ is None else build_reward(asked, trust, **sizes)
     known = {"seeds": seeds, **({} if reward is None else {"reward": reward})}
     of_reward = [f"{kind.__module__}.{kind.__name__}" for kind in (LearnedCritic, BlackBox)]
     if (reward is None) == (cfg.critic.get("_target_") in of_reward):

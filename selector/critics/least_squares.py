@@ -5,7 +5,8 @@ from torch import Tensor
 
 from selector.batch import Batch
 from selector.critics.base import Critic
-from selector.errors import check_positive
+from selector.errors import check_at_least, check_positive
+from selector.noise import Noise
 
 
 class LeastSquares(Critic):
@@ -20,31 +21,48 @@ class LeastSquares(Critic):
     100·(1 − tr Cᵀ(G + ridge·V/N·I)⁻¹C / V): mean squared error in percent of the error without any column.
 
     Args:
+        S: number of slots.
         ridge: > 0, in mean variances of an item; without it two equal picks would leave the weights undetermined.
+        hidden: random relu units of the slots that the decoder reads beside them: a decoder that is not linear, whose
+            last layer is still solved for. They are the same for every run; D should be several times S + hidden.
 
     Raises:
-        InvalidInput: when ``ridge <= 0``.
+        InvalidInput: when ``ridge <= 0`` or ``hidden < 0``.
 
     References:
         Golub, Pereyra, 1973, "The differentiation of pseudo-inverses and nonlinear least squares problems whose
         variables separate"; Balın, Abid, Zou, 2019, "Concrete autoencoders", arXiv 1901.09346 (the question).
     """
 
-    def __init__(self, ridge: float = 1e-3) -> None:
+    weights: Tensor
+    biases: Tensor
+
+    def __init__(self, S: int, ridge: float = 1e-3, hidden: int = 0) -> None:
         super().__init__()
         check_positive(ridge=ridge)
+        check_at_least(0, hidden=hidden)
         self.ridge = ridge
+        noise = Noise(0, "least squares")
+        self.register_buffer("weights", noise.normal([hidden, S]) / S**0.5)
+        self.register_buffer("biases", noise.normal([hidden, 1]))
 
     def forward(self, slots: Tensor, batch: Batch) -> Tensor:
         N, D = batch.items.shape[-2:]
         items = batch.items - batch.items.mean(-1, keepdim=True)
-        slots = slots - slots.mean(-1, keepdim=True)
         total = items.square().mean(-1).sum(-1)
         # The smallest positive number keeps lists of constant columns (nothing to explain) from dividing by zero.
         total = total.clamp(min=torch.finfo(items.dtype).tiny ** 0.5)
-        unit = torch.eye(slots.shape[-2], dtype=slots.dtype, device=slots.device)
-        gram = slots @ slots.transpose(-1, -2) / D + (self.ridge * total / N)[..., None, None] * unit
-        cross = slots @ items.transpose(-1, -2) / D  # [Q, *, S, N]
-        explained = (cross * torch.linalg.solve(gram, cross)).sum((-1, -2))
-        unexplained: Tensor = 100 * (1 - explained / total)
+        unit = (total / N)[..., None, None]  # the mean variance of an item
+        inputs = self._inputs(slots - slots.mean(-1, keepdim=True), unit.sqrt())
+        ridge = self.ridge * unit * torch.eye(inputs.shape[-2], dtype=slots.dtype, device=slots.device)
+        cross = inputs @ items.transpose(-1, -2) / D  # [Q, *, F, N]
+        explained = cross * torch.linalg.solve(inputs @ inputs.transpose(-1, -2) / D + ridge, cross)
+        unexplained: Tensor = 100 * (1 - explained.sum((-1, -2)) / total)
         return unexplained
+
+    def _inputs(self, slots: Tensor, scale: Tensor) -> Tensor:
+        """What the solved layer reads, centred: the slots and the hidden units, ``[*, S, D] -> [*, F, D]``."""
+        if not len(self.weights):
+            return slots
+        hidden = torch.relu(self.weights.to(slots.dtype) @ slots + scale * self.biases.to(slots.dtype))
+        return torch.cat([slots, hidden - hidden.mean(-1, keepdim=True)], -2)

@@ -26,7 +26,7 @@ def random_columns(table: Table, S: int, seed: int) -> list[int]:
 
 def greedy(table: Table, S: int) -> list[int]:
     """One column after the other, each the one that lowers the error of a linear decoder on the training rows most."""
-    critic, items = LeastSquares(ridge=1e-6), table.train.T.double()  # [N, rows]
+    critic, items = LeastSquares(S, ridge=1e-6), table.train.T.double()  # [N, rows]
     chosen: list[int] = []
     for _ in range(S):
         with_each = [[*chosen, n] for n in range(len(items))]

@@ -88,20 +88,18 @@ def run_features(
     table, S, N, seeds = problem.items.table, problem.S, problem.N, network.seeds
     console.print(describe(cfg, experiment), highlight=False, soft_wrap=True)
 
-    trained = torch.empty(0, dtype=torch.int64)
+    trained: list[list[int]] = []
 
     def selector() -> list[list[int]]:
-        nonlocal trained
         train(cfg, experiment, console=console)
-        trained = problem.choose(network.logits.detach())
-        picks: list[list[int]] = trained.tolist()
-        return picks
+        trained.extend(problem.choose(network.logits.detach()).tolist())
+        return trained
 
-    def search(start: Tensor) -> list[list[int]]:
-        every_row = Batch(table.train.T.unsqueeze(0))
-        found, _ = coordinate_search(problem.critic, every_row, start.unsqueeze(1))
-        picks: list[list[int]] = found.squeeze(1).tolist()
-        return picks
+    every_row = Batch(table.train.T.unsqueeze(0))
+
+    def search(start: Sequence[Sequence[int]]) -> list[list[int]]:
+        choices = [torch.tensor(choice).view(1, 1, S) for choice in start]
+        return [coordinate_search(problem.critic, every_row, choice)[0].flatten().tolist() for choice in choices]
 
     def at_random() -> list[list[int]]:
         return [baselines.random_columns(table, S, seed) for seed in seeds]
@@ -109,7 +107,7 @@ def run_features(
     methods: dict[str, Callable[[], list[list[int]]]] = {
         "selector": selector,
         "selector, then search": lambda: search(trained),
-        "random, then search": lambda: search(torch.tensor(at_random())),
+        "random, then search": lambda: search(at_random()),
         "concrete autoencoder": lambda: baselines.concrete(table, S, seeds, concrete_steps).tolist(),
         "greedy": lambda: [baselines.greedy(table, S)] * len(seeds),
         "principal features": lambda: [baselines.principal(table, S, seed) for seed in seeds],

@@ -60,7 +60,7 @@ def test_it_composes_and_builds(group: str, name: str, tmp_path: Path) -> None:
     if (group, name) == ("critic", "offline"):
         np.save(tmp_path / "past.npy", np.random.default_rng(0).normal(size=(20, 5)))
         overrides.append(f"critic.table={tmp_path}/past.npy")
-    if group == "reward":
+    if group == "reward" and name != "none":
         overrides += ["critic=learned", "problem.D=2"]
     if (group, name) == ("reward", "own"):
         overrides.append("reward._target_=tests.support.total")

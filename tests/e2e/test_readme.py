@@ -67,7 +67,7 @@ def test_what_the_readme_says_of_rewards_trains(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "my_rewards.py").write_text(module)
     slots = np.random.default_rng(0).uniform(0, 10, size=(30, 4, 1))
     np.savez(tmp_path / "past.npz", slots=slots, reward=-np.square(slots - 5).sum((1, 2)))
-    section = README[README.index("### Rewards instead of a loss") : README.index("### Runs that survive")]
+    section = README[README.index("### Rewards instead of a loss") : README.index("### Slots that must agree")]
     commands = re.findall(r"^python train.py (.*?)(?: +#.*)?$", section, re.M)
     assert len(commands) == 5
     few = ["max_steps=2", "val_every=2", "held_out=8"]

@@ -10,7 +10,7 @@ import selector.oracle
 from selector.batch import Batch
 from selector.critics import Critic, Diversity, SlotTargets, SumTarget, TargetValue, Teacher
 from selector.noise import Noise
-from selector.oracle import find_oracle, judge, oracle_kind
+from selector.oracle import coordinate_search, find_oracle, judge, oracle_kind
 
 N, S, D, V = 4, 3, 2, 6
 CRITICS: dict[str, Critic] = {
@@ -209,3 +209,17 @@ def test_with_as_many_slots_as_items_the_search_trades_them() -> None:
     assert (found.index.sort(-1).values == torch.arange(5)).all()
     regret = (found.loss - exact.loss).mean() / (exact.random_loss - exact.loss).mean()
     assert 0 <= regret < 0.02
+
+
+@every_critic
+def test_a_coordinate_search_ends_where_no_single_change_helps(critic: Critic) -> None:
+    batch = lists()
+    start = torch.randint(N, (5, V, S), generator=torch.Generator().manual_seed(0))
+    index, loss = coordinate_search(critic, batch, start)
+    assert (loss <= judge(critic, batch, start)).all()
+    torch.testing.assert_close(loss, judge(critic, batch, index))
+    for s in range(S):
+        for n in range(N):
+            changed = index.clone()
+            changed[..., s] = n
+            assert (judge(critic, batch, changed) >= loss - 1e-12).all()

@@ -58,7 +58,8 @@ def test_the_concrete_autoencoder_learns() -> None:
 @pytest.mark.parametrize("problem", ["digits", "breast_cancer"])
 def test_the_command_compares_all_methods(problem: str, tmp_path: Path) -> None:
     console = Console(record=True, width=140)
-    options = [f"problem={problem}", "seeds=2", "max_steps=20", "val_every=20", "held_out=1", "problem.S=3"]
+    options = [f"problem={problem}", "seeds=2", "max_steps=20", "val_every=20", "problem.S=3"]
+    options += ["problem.D=64", "critic.hidden=4"]
     figure = tmp_path / "features.png"
     measured = run_features(options, figure=figure, console=console, decoder_steps=30, concrete_steps=30)
     assert figure.read_bytes().startswith(b"\x89PNG")
@@ -75,7 +76,7 @@ def test_the_command_compares_all_methods(problem: str, tmp_path: Path) -> None:
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     figure = tmp_path / "features.png"
     with pytest.raises(InvalidInput, match="must be Columns"):
-        run_features(["problem=sum_target"], figure=figure, console=Console())
+        run_features(["items=normal"], figure=figure, console=Console())
     with pytest.raises(InvalidInput, match="one choice for all rows"):
         run_features(["network=pointer"], figure=figure, console=Console())
     assert not figure.exists()
