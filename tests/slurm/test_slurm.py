@@ -98,10 +98,10 @@ def disturb(slurm: Slurm, folder: Path, job: str, number: int, how: str) -> bool
         return False
     if how == "kill":
         os.kill(process, signal.SIGKILL)
-    else:  # not waited for: the job may be over by the time the controller looks
+    else:  # the job may be over by the time the controller looks
         command = ["scancel", "--signal=USR2"] if how == "warn" else ["scontrol", "requeue"]
         command = ["timeout", "20", *command, f"{job}_{number}"]
-        subprocess.Popen(command, env=slurm.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(command, env=slurm.environment, capture_output=True)
     return True
 
 
