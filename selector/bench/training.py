@@ -28,7 +28,7 @@ from selector.strategies import STGumbel
 from selector.training import fit
 
 B, S, N, WIDTH, LR = 256, 4, 8, 128, 2e-3
-PERIOD = 100  # steps between two validations, and between two turns
+PERIOD = 200  # steps between two validations, and between two turns
 TARGET = {1: 1.0, 16: 0.3}  # of the hand-written loop's time, per seed
 JAX_TARGET = {16: 1.0}
 
@@ -144,7 +144,7 @@ class Turns(pl.Callback):
         return [a / b for a, b in zip(self.ours[1:], self.theirs[name][1:], strict=True)]
 
 
-def rows(device: str, seeds: tuple[int, ...] = (1, 16), periods: int = 13) -> Iterator[Row]:
+def rows(device: str, seeds: tuple[int, ...] = (1, 16), periods: int = 9) -> Iterator[Row]:
     """One row for every number of seeds and alternative."""
     for R in seeds:
         steps = periods * PERIOD

@@ -1,11 +1,14 @@
 """The plain network: reads the whole list as one vector."""
 
+import warnings
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from selector.batch import Batch
 from selector.networks.base import Network, StackedMLP
+
+_LARGE = 2**24  # weights of a last layer; with gradient and Adam's two moments a quarter of a GiB for every seed
 
 
 class MLP(Network):
@@ -25,6 +28,9 @@ class MLP(Network):
         norm: none, or layer.
         C: features of a list as a whole.
 
+    Warns:
+        UserWarning: when the last layer has more than 2^24 weights.
+
     Raises:
         InvalidInput: for values out of range.
     """
@@ -42,6 +48,12 @@ class MLP(Network):
         C: int = 0,
     ) -> None:
         super().__init__(N, S, D, seeds, C)
+        if width * S * N > _LARGE:
+            warnings.warn(
+                f"mlp: the last layer has width*S*N = {width * S * N:,} weights for every seed; "
+                "network=pointer has as many for any S and N",
+                stacklevel=2,
+            )
         # Initial logits near zero: every item starts with the same chance in every slot.
         self.body = StackedMLP(
             self.init_noise(),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selector.batch import Batch
 from selector.building import build
-from selector.networks import Network
+from selector.networks import MLP, Network
 from selector.noise import SeedNoise
 from selector.optimizer import SGD, clip_per_seed
 from tests.support import compose, names, quadratic
@@ -217,3 +217,8 @@ def test_forbidden_items_do_not_change_how_sets_judge_the_others(name: str) -> N
     items[..., 3:, :] = 1e3
     short = network(Batch(batch.items[..., :3, :]))
     torch.testing.assert_close(network(Batch(items, mask))[..., :3], short, rtol=1e-5, atol=1e-6)
+
+
+def test_an_mlp_with_a_huge_last_layer_names_the_cure() -> None:
+    with pytest.warns(UserWarning, match=r"width\*S\*N = 16,777,728 weights for every seed; network=pointer"):
+        MLP(N=2, S=2**16 + 2, width=128)
