@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from selector.building import build, fits, no_such, type_name, under
 from selector.errors import InvalidInput, check_at_least, check_positive
-from selector.targets import also_own, is_own
+from selector.targets import is_own
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -408,8 +408,6 @@ def check_trainer(arguments: dict[str, Any]) -> None:
 def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     """The configuration that a run was started with.
 
-    The user's own code is looked for where the run was started, too, if its folder lies there.
-
     Args:
         folder: the run folder.
         needs: a file that must be in it.
@@ -437,7 +435,4 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
         because = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InvalidInput("run", folder, f".hydra does not describe a run ({because[:120]})") from None
-    started_in = Path(str(OmegaConf.select(hydra, "hydra.runtime.cwd", default="")))
-    if started_in.is_absolute() and folder.resolve().is_relative_to(started_in):
-        also_own(started_in)
     return cfg
