@@ -65,7 +65,8 @@ def run_probe(
         stored = load_run(run, needs="checkpoints/last.ckpt")
         state = chosen_checkpoint(run / "checkpoints" / "last.ckpt")
         # The run's own problem and network; its strategy too, unless others are asked for.
-        theirs = stored_overrides(run, "run", but=("name", "resume", "trust", "seed", "seeds"))
+        not_theirs = ("name", "resume", "trust", "seed", "seeds")
+        theirs = [one for one in stored_overrides(run, "run") if one.split("=")[0] not in not_theirs]
         given = [*theirs, *given, f"seed={stored.seed}", f"seeds={stored.seeds}"]
     rows = []
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):

@@ -36,8 +36,8 @@ def read_stored(folder: Path, name: str, kind: type[Node], key: str) -> Node:
     return content
 
 
-def stored_overrides(folder: Path, key: str, but: tuple[str, ...]) -> list[str]:
-    """The overrides that a run was started with, without those of the keys ``but``.
+def stored_overrides(folder: Path, key: str) -> list[str]:
+    """The overrides that a run was started with.
 
     Raises:
         InvalidInput: as :func:`read_stored`.
@@ -46,4 +46,4 @@ def stored_overrides(folder: Path, key: str, but: tuple[str, ...]) -> list[str]:
     assert isinstance(stored, list)
     if not all(isinstance(one, str) for one in stored):
         raise InvalidInput(key, folder, ".hydra/overrides.yaml is not as Hydra wrote it")
-    return [one for one in stored if one.split("=")[0] not in but]
+    return stored
