@@ -396,8 +396,9 @@ def file_of(error: BaseException) -> str | None:
 def _no_choice(config_dir: Path) -> str:
     """Which group was given something else than a name; Hydra does not say it."""
     for one in sys.argv[1:]:
-        key = one.lstrip("+").partition("=")[0].partition("@")[0]
-        folders = [path for path in (config_dir / key, config_dir.parent / key) if key and path.is_dir()]
+        key = one.lstrip("+").partition("=")[0]
+        group = key.partition("@")[0]
+        folders = [path for path in (config_dir / group, config_dir.parent / group) if group and path.is_dir()]
         if not folders or one.startswith("-"):
             continue
         parsed = OverridesParser.create().parse_override(one)
