@@ -22,6 +22,7 @@ from selector.processes import is_lead
 from selector.provenance import device, git_state, versions
 from selector.recording import read_history
 from selector.report.convergence import draw_convergence
+from selector.same_run import run_digest
 from selector.stopping import Stopped
 from selector.sweep import RESULT
 from selector.training import Result, fit
@@ -71,7 +72,7 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             experiment,
             folder=folder,
             resume=resuming,
-            about=about(cfg),
+            about={**about(cfg), "run_digest": run_digest(cfg)},
             loggers=[logger] if logger is not None else [],
             console=console,
         )
