@@ -79,6 +79,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
     except (KeyboardInterrupt, OSError) as error:
         if isinstance(error, Stopped) and error.step is not None:
             console.print(f"Stopped at step {error.step}, which {folder}/checkpoints/{LAST} holds.", **LINE)
+        elif isinstance(error, Stopped) and exists(folder):
+            console.print(f"Stopped; the step is not saved, the newest checkpoint in {folder} is an older one.", **LINE)
         if exists(folder):
             console.print(f"Go on with: python train.py resume={folder}", **LINE)
         raise
