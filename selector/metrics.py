@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selector.batch import Batch, check_mask
 from selector.critics import SeparableCritic
+from selector.errors import InvalidInput
 from selector.networks import Network
 from selector.noise import Noise
 from selector.oracle import Oracle, judge
@@ -36,7 +37,11 @@ class HeldOut:
         batch = problem.held_out(lists, Noise(0, "held-out")).to(device)
         if batch.mask is not None:
             check_mask(batch.mask)
-        return HeldOut(batch, problem.oracle(batch))
+        oracle = problem.oracle(batch)
+        if not (oracle.loss.isfinite().all() and oracle.random_loss.isfinite().all()):
+            critic = type(problem.critic).__name__
+            raise InvalidInput("critic", critic, "is not finite for every choice of the held-out lists: no regret")
+        return HeldOut(batch, oracle)
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def evaluate(
     m["random_loss"] = oracle.random_loss.double().mean().expand(R)
     excess, scale = m["hard_loss"] - m["oracle_loss"], m["random_loss"] - m["oracle_loss"]
     # Where every choice is as good as any other (a single item, say) there is nothing to regret.
-    m["regret"] = torch.where(scale > 0, excess / scale, excess)
+    m["regret"] = torch.where(scale <= 0, excess, excess / scale)
     right, unique = (index == oracle.index).double(), oracle.unique.double()
     if unique.any():
         m["accuracy"] = (right * unique).sum((1, 2)) / unique.sum()

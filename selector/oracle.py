@@ -222,21 +222,24 @@ def coordinate_search(
     """
     K, V, S = index.shape
     N, index = batch.items.shape[-2], index.clone()
+    size = max(1, _CHUNK // (K * V * S * batch.items.shape[-1]))
     loss = judge(critic, batch, index)  # [K, V]
     for _ in range(sweeps):
         before = loss
         for s in range(S):
-            candidates = index.unsqueeze(1).repeat(1, N, 1, 1)  # [K, N, V, S]
-            candidates[..., s] = torch.arange(N, device=index.device)[:, None]
-            candidates = candidates.flatten(0, 1)
-            allowed = _allowed(batch, candidates)
-            if without_replacement:
-                allowed = allowed & _distinct(candidates)
-            losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(K, N, V)
-            found, item = losses.min(1)
-            better = found < loss
-            index[..., s] = torch.where(better, item, index[..., s])
-            loss = torch.where(better, found, loss)
+            fixed = index.clone()  # parts of the items are compared with the best so far, all beside the same others
+            for items in torch.split(torch.arange(N, device=index.device), size):
+                candidates = fixed.unsqueeze(1).repeat(1, len(items), 1, 1)  # [K, part of N, V, S]
+                candidates[..., s] = items[:, None]
+                candidates = candidates.flatten(0, 1)
+                allowed = _allowed(batch, candidates)
+                if without_replacement:
+                    allowed = allowed & _distinct(candidates)
+                losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(K, -1, V)
+                found, item = losses.min(1)
+                better = found < loss
+                index[..., s] = torch.where(better, items[item], index[..., s])
+                loss = torch.where(better, found, loss)
         # Without replacement a slot alone may have no free item to move to; two slots can always trade theirs.
         for s, t in combinations(range(S), 2) if without_replacement else ():
             traded = index.clone()
