@@ -99,10 +99,11 @@ def evaluate(
         index = problem.choose(logits)
         log_pi = logits.log_softmax(-1)
         chunk = {
-            "hard_loss": judge(problem.critic, batch, index.unsqueeze(0))[0],
             "logit_std": _spread(raw, logits).mean(-1),
             "entropy": entropy(logits).mean(-1),
         }
+        if problem.critic.exact:
+            chunk["hard_loss"] = judge(problem.critic, batch, index.unsqueeze(0))[0]
         if problem.critic.mixtures:
             mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
             chunk["soft_loss"] = problem.critic(mixture.pick(batch.items), batch)[0]
@@ -115,6 +116,10 @@ def evaluate(
     network.train(training)
 
     index = torch.cat(indices, 1)
+    if not problem.critic.exact:  # all lists at once: what noise a list gets must not depend on the size of a chunk
+        batch = held_out.batch.expand(R)
+        picked = Selection(index=index.unsqueeze(0)).pick(batch.items)
+        sums["hard_loss"] = problem.critic.measure(picked, batch)[0].double().sum(-1)
     m = {name: total / V for name, total in sums.items()}
     if problem.critic.mixtures:
         m["gap"] = m["soft_loss"] - m["hard_loss"]
