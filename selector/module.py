@@ -3,6 +3,7 @@
 Shape legend: R seeds trained side by side · B batch · V held-out lists · S slots · N items.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +23,7 @@ from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import OptimizerOptions, clip_per_seed
 from selector.problems import Problem
-from selector.processes import mean_over_processes
+from selector.processes import end_with, mean_over_processes
 from selector.schedules import EntropyBonus, Schedule
 from selector.strategies import Strategy
 
@@ -111,6 +112,7 @@ class SelectorModule(pl.LightningModule):
         self.actor_critic = None if critic is None else ActorCritic(problem, critic)
         box = problem.critic
         # Measured by what is expected, trained on what is seen.
+        self._critic_at = -1
         self.questions: Questions | None = None
         if critic is None and isinstance(box, BlackBox | SeparableBlackBox):
             self.questions = Questions(box.reward, network.seeds)
@@ -123,6 +125,7 @@ class SelectorModule(pl.LightningModule):
         self.recorded_loss: float | None = None
         self.divergence = Divergence(len(network.seeds))
         self._noise: dict[str, SeedNoise] = {}
+        self._made_by = os.getpid()
 
     # ---- what happens in a step -------------------------------------------------------------------------------
 
@@ -136,7 +139,9 @@ class SelectorModule(pl.LightningModule):
 
     def objective(self) -> Tensor:
         """The sum over seeds of the surrogate's mean over a fresh batch: seeds do not mix their gradients."""
-        if self.actor_critic is not None:
+        step = self.trainer.global_step
+        if self.actor_critic is not None and step != self._critic_at:  # once, however many batches are accumulated
+            self._critic_at = step
             with torch.autocast(self.device.type, enabled=False):
                 self.actor_critic.step(self.network)
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
@@ -204,6 +209,7 @@ class SelectorModule(pl.LightningModule):
     # ---- data and validation ----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        end_with(self._made_by)  # in processes that Lightning forked
         shard = (self.trainer.global_rank, self.trainer.world_size)
         device = self.trainer.strategy.root_device
         seeds = self.network.seeds
@@ -258,6 +264,7 @@ class SelectorModule(pl.LightningModule):
             "asked": None if self.questions is None else self.questions.asked,
             "columns": self.problem.items.columns,
             "items": self.problem.items.checksum,
+            "table": None if self.critic is None else self.critic.checksum,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
             "divergence": self.divergence.state(),

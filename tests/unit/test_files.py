@@ -1,5 +1,7 @@
 """Files are the old ones or the new ones, never half of each."""
 
+import errno
+import fcntl
 import json
 from pathlib import Path
 
@@ -44,3 +46,16 @@ def test_a_second_process_is_kept_out_until_the_first_is_done(tmp_path: Path) ->
         raise AssertionError("two in one folder")
     with sole_process(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
+
+
+def test_a_file_system_without_locks_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with sole_process(tmp_path):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{tmp_path}: no locks here (No locks available): nothing keeps a second process out of this folder"
