@@ -118,7 +118,11 @@ class SeedWandb(Logger):
             finish_timeout=_FINISH_WITHIN,
             finish_timeout_raises=True,
         )
-        because = _no_account() if self._init["mode"] == "online" else None
+        try:
+            because = _no_account() if self._init["mode"] == "online" else None
+        except Exception as error:  # W&B reads its settings here
+            self._give_up(error)
+            return
         if because is None:
             began = time.time()
             try:
@@ -237,7 +241,12 @@ class SeedWandb(Logger):
         if runs:
             with ThreadPoolExecutor(len(runs)) as pool:  # all of them wait for the same server: at the same time
                 unsent = sum(pool.map(_finish, runs))
-            if unsent and not self._over:
+            if self._over:
+                import wandb
+
+                with suppress(Exception):
+                    wandb.teardown()  # else it fails when the process exits, with a traceback
+            elif unsent:
                 self.say(f"does not answer ({unsent} of {len(runs)} runs not sent in full)")
 
 

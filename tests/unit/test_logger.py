@@ -87,6 +87,23 @@ def test_when_wandb_fails_it_is_said_once_and_it_is_left_alone() -> None:
     assert said == ["has failed and gets no more of this run (Connection lost)"]
 
 
+def test_an_address_that_wandb_cannot_read_does_not_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def refuse() -> None:
+        raise ValueError("base_url: should be a valid URL")
+
+    monkeypatch.setattr(module, "_no_account", refuse)
+    logger = SeedWandb("n", [0], {}, folder=tmp_path, mode="online")
+    logger.say = said.append
+    logger.start()
+    logger.log_seeds(Record(1, 1, {"a": [1.0]}))
+    logger.close()
+    assert said == ["has failed and gets no more of this run (base_url: should be a valid URL)"]
+
+
 def test_settings_that_wandb_refuses_do_not_end_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
