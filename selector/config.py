@@ -441,6 +441,8 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
         assert isinstance(cfg, DictConfig)
         cfg.name = folder.name
         cfg.trust = list(trust)
+        if OmegaConf.missing_keys(cfg):
+            raise ValueError(f"it says nothing of {min(OmegaConf.missing_keys(cfg))}")
     except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
         because = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InvalidInput("run", folder, f".hydra does not describe a run ({because[:120]})") from None

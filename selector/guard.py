@@ -35,6 +35,8 @@ def check_hydra(cfg: DictConfig) -> None:
         raise InvalidInput(
             "hydra.launcher._target_", hydra.launcher._target_, f"must be left to hydra/launcher={allowed}"
         )
+    if hydra.mode is not None:  # what is checked as one run would be run as many, or the other way round
+        raise InvalidInput("hydra.mode", hydra.mode.name, "is left to -m (--multirun)")
     if hydra.callbacks:
         raise InvalidInput("hydra.callbacks", OmegaConf.to_container(hydra.callbacks), "must be left empty")
     for part in ("job_logging", "hydra_logging"):

@@ -18,6 +18,7 @@ from selector.gradients import GradientQuality, draw_gradients, probe
 from selector.launch import CONFIGS, compose_job, jobs
 from selector.loading import chosen_checkpoint
 from selector.noise import SeedNoise
+from selector.stored import stored_overrides
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def run_probe(
         stored = load_run(run, needs="checkpoints/last.ckpt")
         state = chosen_checkpoint(run / "checkpoints" / "last.ckpt")
         # The run's own problem and network; its strategy too, unless others are asked for.
-        given = [str(o) for o in _stored_overrides(run)] + given + [f"seed={stored.seed}", f"seeds={stored.seeds}"]
+        not_theirs = ("name", "resume", "trust", "seed", "seeds")
+        theirs = [one for one in stored_overrides(run, "run") if one.split("=")[0] not in not_theirs]
+        given = [*theirs, *given, f"seed={stored.seed}", f"seeds={stored.seeds}"]
     rows = []
     with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         for job in jobs(given):
@@ -89,13 +92,6 @@ def _label(cfg: DictConfig, job: Sequence[str]) -> str:
     """The strategy, and the options of it that the command line changes."""
     options = [o.removeprefix("strategy.") for o in job if o.startswith("strategy.")]
     return " ".join([str(cfg.hydra.runtime.choices.strategy), *options])
-
-
-def _stored_overrides(run: Path) -> list[str]:
-    from omegaconf import OmegaConf
-
-    stored = OmegaConf.load(run / ".hydra" / "overrides.yaml")
-    return [str(o) for o in stored if str(o).split("=")[0] not in ("name", "resume", "trust", "seed", "seeds")]
 
 
 def _at_random(experiment: Experiment, lists: int, std: float) -> tuple[Batch, Tensor]:

@@ -8,16 +8,19 @@ import difflib
 import os
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain, count
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins import file_config_source
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
@@ -27,14 +30,19 @@ from omegaconf.errors import OmegaConfBaseException
 from selector import sweep
 from selector.errors import InvalidInput
 from selector.files import LOCK, sole_process
+from selector.flags import as_argv, read_flags, searching
 from selector.guard import check_hydra, check_run_folder, make_run_folder
 from selector.launchers import check_launcher, is_elsewhere, launch_jobs
 from selector.processes import is_lead
 from selector.quiet import quiet_hydra
 from selector.same_run import check_checkpoint, check_folder, flatten
 from selector.stopping import Stopped, TerminateAsStopped
+from selector.stored import stored_overrides
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+# Where Hydra reads a yaml file, and where it follows the defaults list in it.
+FILES, DEFAULTS = file_config_source.__file__, defaults_list.__file__
 
 NAME = r"[\w.+=,-]+(/[\w.+=,-]+)*"
 # Groups whose target may be any code of the user's own, with options of its own.
@@ -61,18 +69,23 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
     if not is_lead():  # started by Lightning beside a process that has checked everything
         application()
         return 0
-    arguments = get_args_parser().parse_args(list(argv))
-    only_shows = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    try:
+        arguments = read_flags(argv)
+    except (InvalidInput, HydraException) as error:
+        print("error:", " ".join(explain(error, config_dir).split()), file=sys.stderr)
+        return 2
     folders: list[Path] = []
     launcher: str | None = None
     checked = False
     try:
-        overrides = choose_own(continue_run(arguments.overrides))
         # The top-level folder sweeps/ is a config group: the root must be on Hydra's search path, wherever it lies.
-        overrides.append(f"hydra.searchpath=['file://{config_dir.parent}']")
-        sys.argv[1:] = [a for a in argv if a not in arguments.overrides] + overrides
-        if not only_shows:
-            with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
+        overrides = choose_own(continue_run(arguments.overrides))
+        overrides = searching(overrides, arguments.config_dir, config_dir.parent)
+        sys.argv[1:] = as_argv(arguments) + overrides
+        with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
+            if arguments.only_shows:
+                check_shown(arguments, overrides)
+            else:
                 # What is checked is what runs: a folder with the time in its name must not change in between.
                 if arguments.multirun:
                     cfg = compose_job([o for o in overrides if not is_sweep(o)])
@@ -128,9 +141,27 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
             raise
         print("error:", " ".join(explain(error, config_dir).split()), file=sys.stderr)
         return 2
-    if arguments.multirun and not only_shows:
+    if arguments.multirun and not arguments.only_shows:
         return sweep.end(folders)
     return 3 if sweep.any_failed() or any((folder / sweep.FAILED).exists() for folder in folders) else 0
+
+
+def check_shown(arguments: Namespace, overrides: Sequence[str]) -> None:
+    """Compose what Hydra is asked to show, for it reports what is wrong in many lines.
+
+    Raises:
+        InvalidInput, HydraException, OmegaConfBaseException: what is wrong with it.
+    """
+    if arguments.hydra_help or arguments.shell_completion or (arguments.help and not arguments.overrides):
+        return
+    cfg = compose_job(overrides)
+    shown = cfg.hydra if arguments.cfg == "hydra" else cfg
+    if arguments.cfg == "job" or arguments.help:
+        with open_dict(cfg):
+            del cfg["hydra"]
+    if arguments.package is not None and OmegaConf.select(cfg, arguments.package) is None:
+        raise InvalidInput("--package", arguments.package, "there is none of this name in what is shown")
+    OmegaConf.to_container(shown, resolve=arguments.resolve)
 
 
 @contextmanager
@@ -180,7 +211,7 @@ def continue_run(overrides: Sequence[str]) -> list[str]:
         raise InvalidInput("resume", folder, "must be a run folder that holds .hydra/ and a checkpoint")
     # What is said about this process, not about the run, does not count: the folder may come from anywhere.
     elsewhere = re.compile(r"[+~]*(resume|name|trust|hydra\b.*?)(@.*)?(=|$)")
-    started_with = [str(o) for o in OmegaConf.load(stored) if not elsewhere.match(str(o))]
+    started_with = [o for o in stored_overrides(folder, "resume") if not elsewhere.match(o)]
     new = [o for o in overrides if not o.startswith("resume=")]
     # The later of two overrides of one key wins, so that `resume=<folder> max_steps=9000` trains longer.
     name = folder.resolve().name
@@ -276,10 +307,17 @@ def explain(error: Exception, config_dir: Path) -> str:
     if isinstance(error, InvalidInput):
         return " ".join(str(error).split())
     if str(error).startswith("Config group override must be"):
-        return f"{' '.join(sys.argv[1:])}: must be key=value, with a key"
+        return _no_choice(config_dir)
     message, cause = str(error), error.__cause__ or error
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
+    file = file_of(error)
+    if file is not None:
+        because = " ".join(lines[:2]) or type(cause).__name__
+        because = "it leads back to itself" if isinstance(error, RecursionError) else because
+        return f"{file}: cannot be read as a configuration ({because})"
     missing_key = re.search(r"Key '.*' (?:is not in struct|not in )(?s:.)*?full_key: (\S+)", str(cause))
+    if missing_key and missing_key[1] in ("sweeps", "experiment"):
+        return f"{missing_key[1]}: the file must begin with the line # @package _global_"
     if missing_key:
         return f"{missing_key[1]}: no such key{_similar_key(missing_key[1], config_dir)}"
     wrong_type = re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)\s+full_key: (\S+)", str(cause))
@@ -300,6 +338,33 @@ def explain(error: Exception, config_dir: Path) -> str:
     key = f"{full_key[1]}: " if full_key else ""
     because = str(cause).splitlines()[0] if isinstance(cause, OmegaConfBaseException) else ""
     return key + (because or " ".join(lines[:2]))
+
+
+def file_of(error: BaseException) -> str | None:
+    """The yaml file that Hydra was reading when ``error`` was raised, which seldom says it; None when it was none."""
+    found = None
+    unnamed = isinstance(error, RecursionError) or str(error).startswith("Unsupported type in defaults")
+    for frame, _ in walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == FILES and "full_path" in frame.f_locals:
+            found = os.path.normpath(str(frame.f_locals["full_path"]))
+        elif frame.f_code.co_filename == DEFAULTS and unnamed:
+            found = str(frame.f_locals.get("path") or found)
+    return found
+
+
+def _no_choice(config_dir: Path) -> str:
+    """Which group was given something else than a name; Hydra does not say it."""
+    for one in sys.argv[1:]:
+        key = one.lstrip("+").partition("=")[0]
+        group = key.partition("@")[0]
+        folders = [path for path in (config_dir / group, config_dir.parent / group) if group and path.is_dir()]
+        if not folders or one.startswith("-"):
+            continue
+        parsed = OverridesParser.create().parse_override(one)
+        if parsed.is_sweep_override() or not isinstance(parsed.value(), str):
+            choices = sorted(path.stem for path in folders[0].glob("*.yaml"))
+            return f"{key}={one.partition('=')[2]}: must be one of {', '.join(choices)}"
+    return f"{' '.join(sys.argv[1:])}: must be key=value, with a key, and a name where the key is a group"
 
 
 def _similar_key(key: str, config_dir: Path) -> str:

@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from selector.errors import InvalidInput
+from selector.stored import read_stored
 
 # What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
 MAY_CHANGE = (
@@ -43,7 +44,7 @@ def check_folder(cfg: DictConfig, folder: Path) -> None:
     stored = folder / ".hydra" / "config.yaml"
     if not stored.is_file():
         return  # what its checkpoint says counts, see check_checkpoint
-    theirs, ours = flatten(OmegaConf.load(stored)), flatten(cfg)
+    theirs, ours = flatten(read_stored(folder, "config.yaml", DictConfig, "name")), flatten(cfg)
     for key in sorted(theirs.keys() | ours.keys()):
         if key.split(".")[0] not in (*MAY_CHANGE, "hydra") and theirs.get(key) != ours.get(key):
             raise InvalidInput(

@@ -105,6 +105,6 @@ def _run_name(run: Path) -> str:
         pass  # it has not ended
     try:
         mode = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text())["hydra"]["mode"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError):
         raise InvalidInput("run", run, "is no run folder: .hydra/hydra.yaml does not describe a run") from None
     return f"{run.parent.name}-{run.name}" if mode == "MULTIRUN" else run.name

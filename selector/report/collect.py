@@ -306,7 +306,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(path.read_text(), loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InvalidInput("file", path, f"cannot be read as YAML ({_line(error)})") from None
     if not isinstance(content, dict):
         raise InvalidInput("file", path, "is not a configuration of train.py")

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from selector.building import construct
 from selector.errors import InvalidInput, check_at_least, check_positive
@@ -137,7 +135,7 @@ def read_question(path: Path) -> Question:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except OSError as error:
         raise InvalidInput("file", path, f"cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
         raise InvalidInput("file", path, f"is no yaml ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise InvalidInput("file", path, "must be a mapping: overrides, seeds, n_trials, space, ...")

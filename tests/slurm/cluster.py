@@ -87,13 +87,15 @@ class Slurm:
         self.run("slurmctld", "-c", "-f", str(self.folder / "slurm.conf"))
         for node in NODES:
             self.run("slurmd", "-N", node, "-f", str(self.folder / "slurm.conf"))
-        self.wait_until(lambda: self.run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES), 30)
+        self.wait_until(lambda: self.run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES), 120)
 
     def run(self, *command: str) -> str:
         """A command of this cluster; its output."""
         program = _find(command[0])
         assert program is not None
-        done = subprocess.run([program, *command[1:]], env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [program, *command[1:]], env=self.environment, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 

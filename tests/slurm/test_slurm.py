@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from selector import sweep
 from selector.launch import main
@@ -44,10 +45,11 @@ def test_a_sweep_of_four_with_one_that_fails(start: Start, tmp_path: Path) -> No
     folders = runs(tmp_path)
     assert len(folders) == 4
     for folder in folders:
-        config = json.loads((folder / "result.json").read_text())["config"]
-        diverges = config["optimizer"]["lr"] > 1
+        diverges = OmegaConf.load(folder / ".hydra" / "config.yaml").optimizer.lr > 1
         assert (folder / sweep.FAILED).exists() == diverges
-        assert config["name"] == f"sweep-{folder.name}"
+        assert (folder / sweep.RESULT).exists() != diverges
+        if not diverges:
+            assert json.loads((folder / sweep.RESULT).read_text())["config"]["name"] == f"sweep-{folder.name}"
 
     lines = err.splitlines()
     assert lines[-1] == "2 of 4 jobs done"
@@ -74,7 +76,7 @@ def test_requeued_and_killed_jobs_go_on_and_end_the_same_bit_for_bit(
     """USR2 is SLURM's warning before a preemption or the end of the time; -9 is what the out-of-memory killer sends."""
     process = start(*LONG, "seed=3,4")
     checkpoints = [tmp_path / "sweep" / f"{n}-st_gumbel-seed_question/checkpoints/last.ckpt" for n in (0, 1)]
-    slurm.wait_until(lambda: all(path.exists() for path in checkpoints), 120)
+    slurm.wait_until(lambda: all(path.exists() for path in checkpoints), 300)
     job = slurm.run("squeue", "-h", "-r", "-o", "%F").split()[0]
     killed = process_of(tmp_path, 1)
     assert killed is not None
@@ -101,7 +103,7 @@ def disturb(slurm: Slurm, folder: Path, job: str, number: int, how: str) -> bool
     else:  # the job may be over by the time the controller looks
         command = ["scancel", "--signal=USR2"] if how == "warn" else ["scontrol", "requeue"]
         command = ["timeout", "20", *command, f"{job}_{number}"]
-        subprocess.run(command, env=slurm.environment, capture_output=True)
+        return subprocess.run(command, env=slurm.environment, capture_output=True).returncode == 0
     return True
 
 
@@ -111,7 +113,7 @@ def test_a_sweep_of_which_a_fifth_is_disturbed(
     """Five jobs, or as many as SELECTOR_SLURM_JOBS says. None is lost, none runs twice, all end as their twins."""
     total = int(os.environ.get("SELECTOR_SLURM_JOBS", "5"))
     chance = random.Random(total)
-    sweep_of = ("max_steps=400", "val_every=20", "seed=" + ",".join(map(str, range(total))))
+    sweep_of = ("max_steps=600", "val_every=20", "seed=" + ",".join(map(str, range(total))))
     left = {number: chance.choice(["kill", "warn", "requeue"]) for number in chance.sample(range(total), total // 5)}
     disturbed = len(left)
     process = start(*sweep_of)
@@ -121,7 +123,8 @@ def test_a_sweep_of_which_a_fifth_is_disturbed(
     while process.poll() is None:
         for number in list(left):
             if number not in seen and process_of(tmp_path, number) is not None:
-                seen[number] = time.monotonic() + chance.uniform(0, 20)  # a random moment of its life
+                # A random moment of its life: the first seconds go into imports, on any machine.
+                seen[number] = time.monotonic() + chance.uniform(0, 5)
             if (
                 number in seen
                 and time.monotonic() > seen[number]
