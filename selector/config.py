@@ -391,8 +391,10 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     for path in (stored, stored.with_name("hydra.yaml"), folder / needs):
         if not path.is_file():
             raise InvalidInput("run", folder, f"is no run folder: {path.relative_to(folder)} is missing")
+    reading = ".hydra/hydra.yaml"
     try:
         hydra = OmegaConf.load(stored.with_name("hydra.yaml"))
+        reading = ".hydra/config.yaml"
         # ${hydra:…} in a stored configuration means the Hydra of that run, not of this process.
         OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
         cfg = OmegaConf.merge(OmegaConf.structured(Schema), OmegaConf.load(stored))  # with types, and what is new
@@ -402,7 +404,7 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
         cfg.trust = list(trust)
     except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
         because = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InvalidInput("run", folder, f".hydra does not describe a run ({because[:120]})") from None
+        raise InvalidInput("run", folder, f"{reading} does not describe a run ({because[:120]})") from None
     started_in = Path(str(OmegaConf.select(hydra, "hydra.runtime.cwd", default="")))
     if started_in.is_absolute() and folder.resolve().is_relative_to(started_in):
         also_own(started_in)

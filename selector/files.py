@@ -66,10 +66,14 @@ def sole_process(folder: Path, key: str = "name") -> Iterator[None]:
         key: what a message names.
 
     Raises:
-        InvalidInput: when another process is in it.
+        InvalidInput: when another process is in it, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InvalidInput(key, folder, f"cannot be written to: {error.strerror}") from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -83,6 +87,27 @@ def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
     """Write ``content`` as JSON, atomically. Numbers that are not finite become null: JSON has no NaN."""
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, key: str = "run") -> dict[str, Any]:
+    """A JSON object that anyone may have written.
+
+    Args:
+        path: the file.
+        key: what a message names, beside the file.
+
+    Raises:
+        InvalidInput: when it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(key, path, f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise InvalidInput(key, path, "is damaged: it holds no JSON object")
+    return content
 
 
 def _finite(value: Any) -> Any:
