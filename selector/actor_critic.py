@@ -6,17 +6,16 @@ describe a filled list.
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from selector.batch import Batch
-from selector.critics.black_box import BlackBox, SeparableBlackBox, to_numpy
+from selector.critics.black_box import BlackBox, SeparableBlackBox
 from selector.critics.learned import LearnedCritic
+from selector.critics.questions import Questions
 from selector.errors import InvalidInput
 from selector.metrics import Evaluation, HeldOut
 from selector.networks import Network
-from selector.noise import SeedNoise, derive_seed
+from selector.noise import SeedNoise
 from selector.optimizer import Adam
 from selector.problems import Problem
 from selector.selection import Selection
@@ -65,10 +64,10 @@ class ActorCritic:
     def __init__(self, problem: Problem, critic: LearnedCritic) -> None:
         box = problem.critic
         assert isinstance(box, BlackBox | SeparableBlackBox)
-        self.problem, self.critic, self.reward = problem, critic, box.reward
+        self.problem, self.critic = problem, critic
+        self.questions = Questions(box.reward, critic.seeds)
         self.optimizer = Adam(lr=critic.lr, weight_decay=critic.weight_decay).build(critic.online.parameters())
         self._noise: dict[str, SeedNoise] = {}
-        self._asked = 0  # calls of the black box for each seed
         self._fresh: tuple[Tensor, int] | None = None
         self._kept: tuple[Tensor, Tensor] | None = None
         if critic.table is not None:
@@ -119,20 +118,7 @@ class ActorCritic:
         gumbel = self._noise["critic picks"].gumbel(logits.shape)
         index = self.problem.choose(batch.masked(logits + gumbel))
         slots = Selection(index=index.unsqueeze(0)).pick(batch.items)[0]
-        return self.critic.describe(slots, batch), self._ask(slots, batch)
-
-    def _ask(self, slots: Tensor, batch: Batch) -> Tensor:
-        """The rewards ``[R, K]`` of ``slots [R, K, S, D]``; every seed has noise of its own."""
-        rows, context = to_numpy(slots, batch)
-        K = slots.shape[1]
-        seen = []
-        for r, seed in enumerate(self.critic.seeds):
-            mine = slice(r * K, (r + 1) * K)
-            # Made anew from a counter, so that a checkpoint needs no state of numpy's.
-            generator = np.random.default_rng([derive_seed(seed, "reward"), self._asked])
-            seen.append(self.reward.observe(rows[mine], None if context is None else context[mine], generator))
-        self._asked += 1
-        return torch.from_numpy(np.stack(seen)).to(slots)
+        return self.critic.describe(slots, batch), self.questions.rewards(slots.unsqueeze(0), batch)[0]
 
     @torch.enable_grad()
     def _update(self) -> None:
@@ -182,7 +168,7 @@ class ActorCritic:
             values["critic/error"] = error.double().square().mean(1).sqrt().tolist()
         batch = held_out.batch.expand(len(self.critic.seeds))
         slots = Selection(index=evaluation.index.unsqueeze(0)).pick(batch.items)
-        true = -self.problem.critic(slots, batch)[0].double()
+        true = -self.problem.critic.measure(slots, batch)[0].double()
         error = self.critic.predict(self.critic.describe(slots[0], batch)).mean(1).double() - true
         values["critic/optimism"] = error.mean(1).tolist()
         values["critic/hard_error"] = error.square().mean(1).sqrt().tolist()
@@ -196,7 +182,7 @@ class ActorCritic:
         return {
             "noise": {name: noise.state_dict() for name, noise in self._noise.items()},
             "optimizer": self.optimizer.state_dict(),
-            "asked": self._asked,
+            "asked": self.questions.asked,
             "fresh": self._fresh,
         }
 
@@ -205,4 +191,4 @@ class ActorCritic:
         for name, noise in self._noise.items():
             noise.load_state_dict(state["noise"][name])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._asked, self._fresh = state["asked"], state["fresh"]
+        self.questions.asked, self._fresh = state["asked"], state["fresh"]

@@ -6,6 +6,7 @@ there is one list of options, the constructor's. Importing this module does not 
 
 import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from selector.building import build, fits, no_such, type_name, under
 from selector.errors import InvalidInput, check_at_least, check_positive
-from selector.targets import also_own, is_own
+from selector.targets import is_own
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from selector.problems import Problem
     from selector.schedules import EntropyBonus, Schedule
     from selector.strategies import Strategy
+
+# Bytes of held-out items beyond which a run says how many they are.
+_MANY_HELD_OUT = 2**30
 
 
 @dataclass
@@ -183,6 +187,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     if items.scale is not None:
         network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
+    check_queries(cfg, strategy.queries(problem.S, problem.N))
     check_actor_critic(problem, learned, strategy, trainer)
     if is_own(cfg.critic._target_):
         check_critic(problem, strategy.needs_gradient)
@@ -227,18 +232,47 @@ def check_memory(cfg: DictConfig) -> None:
     Raises:
         InvalidInput: naming the key that is out of proportion.
     """
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory()
     problem = cfg.problem
-    per_list = 4 * problem.N * max(problem.D, problem.S)
-    for key, lists in (
-        ("problem.N" if problem.N >= problem.S else "problem.S", 1),
-        ("seeds", cfg.seeds),
-        ("batch_size", cfg.seeds * cfg.batch_size),
-        ("held_out", cfg.held_out),
+    items = 4 * problem.N * problem.D
+    per_list = max(items, 4 * problem.N * problem.S)
+    for key, needed in (
+        ("problem.N" if problem.N >= problem.S else "problem.S", per_list),
+        ("seeds", cfg.seeds * per_list),
+        ("batch_size", cfg.seeds * cfg.batch_size * per_list),
+        ("held_out", cfg.held_out * items),  # their logits come in chunks
     ):
-        if lists * per_list > there:
-            needed = f"{lists * per_list / 2**30:.3g} GiB for items and logits alone, there are {there / 2**30:.3g}"
-            raise InvalidInput(key, OmegaConf.select(cfg, key), f"too large: {needed}")
+        if needed > there:
+            because = f"{needed / 2**30:.3g} GiB for items and logits alone, there are {there / 2**30:.3g}"
+            raise InvalidInput(key, OmegaConf.select(cfg, key), f"too large: {because}")
+    if cfg.held_out * items > _MANY_HELD_OUT:
+        warnings.warn(
+            f"held_out: {cfg.held_out} lists of {problem.N} items take {cfg.held_out * items / 2**30:.3g} GiB, and "
+            f"every validation judges them all; held_out={max(1, _MANY_HELD_OUT // items)} takes no more than 1 GiB",
+            stacklevel=2,
+        )
+
+
+def check_queries(cfg: DictConfig, queries: int) -> None:
+    """Refuse a strategy that asks for so many selections of a list that they alone are larger than the memory.
+
+    Raises:
+        InvalidInput: naming the strategy.
+    """
+    # Of every selection at least an index of 8 bytes a slot, with and without masked items, the slots and their loss.
+    needed = cfg.seeds * cfg.batch_size * queries * cfg.problem.S * 2 * (8 + 4 * cfg.problem.D)
+    if needed > memory():
+        raise InvalidInput(
+            "strategy",
+            cfg.strategy._target_.rpartition(".")[-1],
+            f"asks for {queries:,} selections of every list: {needed / 2**30:,.4g} GiB, there are "
+            f"{memory() / 2**30:.3g}; lower batch_size, or take another strategy",
+        )
+
+
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def build_logger(cfg: DictConfig, seeds: Sequence[int]) -> "Logger | None":
@@ -374,8 +408,6 @@ def check_trainer(arguments: dict[str, Any]) -> None:
 def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     """The configuration that a run was started with.
 
-    The user's own code is looked for where the run was started, too, if its folder lies there.
-
     Args:
         folder: the run folder.
         needs: a file that must be in it.
@@ -405,7 +437,4 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
         because = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InvalidInput("run", folder, f"{reading} does not describe a run ({because[:120]})") from None
-    started_in = Path(str(OmegaConf.select(hydra, "hydra.runtime.cwd", default="")))
-    if started_in.is_absolute() and folder.resolve().is_relative_to(started_in):
-        also_own(started_in)
     return cfg

@@ -183,7 +183,9 @@ def continue_run(overrides: Sequence[str]) -> list[str]:
         raise InvalidInput("resume", folder, "no such folder; must be a run folder or auto")
     if not stored.is_file() or not any((folder / "checkpoints").glob("*.ckpt")):
         raise InvalidInput("resume", folder, "must be a run folder that holds .hydra/ and a checkpoint")
-    started_with = [str(o) for o in OmegaConf.load(stored) if not re.match(r"(resume|name|trust)=", str(o))]
+    # What is said about this process, not about the run, does not count: the folder may come from anywhere.
+    elsewhere = re.compile(r"[+~]*(resume|name|trust|hydra\b.*?)(@.*)?(=|$)")
+    started_with = [str(o) for o in OmegaConf.load(stored) if not elsewhere.match(str(o))]
     new = [o for o in overrides if not o.startswith("resume=")]
     # The later of two overrides of one key wins, so that `resume=<folder> max_steps=9000` trains longer.
     name = folder.resolve().name

@@ -88,6 +88,7 @@ class SeedWandb(Logger):
         }
         self._config = config
         self.say: Callable[[str], None] = lambda _: None
+        self._process = os.getpid()
 
     @property
     def name(self) -> str:
@@ -190,6 +191,11 @@ class SeedWandb(Logger):
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The configuration is given when the runs start."""
+
+    def finalize(self, status: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Finish the runs of a forked process as it ends: nobody else can, and their ids would stay in use."""
+        if os.getpid() != self._process:
+            self.close()
 
     def close(self) -> None:
         """Finish all runs. Without it the next run of the process would be mixed up with these."""

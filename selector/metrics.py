@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selector.batch import Batch, check_mask
 from selector.critics import SeparableCritic
+from selector.errors import InvalidInput
 from selector.networks import Network
 from selector.noise import Noise
 from selector.oracle import Oracle, judge
@@ -36,7 +37,11 @@ class HeldOut:
         batch = problem.held_out(lists, Noise(0, "held-out")).to(device)
         if batch.mask is not None:
             check_mask(batch.mask)
-        return HeldOut(batch, problem.oracle(batch))
+        oracle = problem.oracle(batch)
+        if not (oracle.loss.isfinite().all() and oracle.random_loss.isfinite().all()):
+            critic = type(problem.critic).__name__
+            raise InvalidInput("critic", critic, "is not finite for every choice of the held-out lists: no regret")
+        return HeldOut(batch, oracle)
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,11 @@ def evaluate(
         index = problem.choose(logits)
         log_pi = logits.log_softmax(-1)
         chunk = {
-            "hard_loss": judge(problem.critic, batch, index.unsqueeze(0))[0],
             "logit_std": _spread(raw, logits).mean(-1),
             "entropy": entropy(logits).mean(-1),
         }
+        if problem.critic.exact:
+            chunk["hard_loss"] = judge(problem.critic, batch, index.unsqueeze(0))[0]
         if problem.critic.mixtures:
             mixture = Selection(weights=(logits / tau).softmax(-1).unsqueeze(0))
             chunk["soft_loss"] = problem.critic(mixture.pick(batch.items), batch)[0]
@@ -110,6 +116,10 @@ def evaluate(
     network.train(training)
 
     index = torch.cat(indices, 1)
+    if not problem.critic.exact:  # all lists at once: what noise a list gets must not depend on the size of a chunk
+        batch = held_out.batch.expand(R)
+        picked = Selection(index=index.unsqueeze(0)).pick(batch.items)
+        sums["hard_loss"] = problem.critic.measure(picked, batch)[0].double().sum(-1)
     m = {name: total / V for name, total in sums.items()}
     if problem.critic.mixtures:
         m["gap"] = m["soft_loss"] - m["hard_loss"]
@@ -117,7 +127,7 @@ def evaluate(
     m["random_loss"] = oracle.random_loss.double().mean().expand(R)
     excess, scale = m["hard_loss"] - m["oracle_loss"], m["random_loss"] - m["oracle_loss"]
     # Where every choice is as good as any other (a single item, say) there is nothing to regret.
-    m["regret"] = torch.where(scale > 0, excess / scale, excess)
+    m["regret"] = torch.where(scale <= 0, excess, excess / scale)
     right, unique = (index == oracle.index).double(), oracle.unique.double()
     if unique.any():
         m["accuracy"] = (right * unique).sum((1, 2)) / unique.sum()

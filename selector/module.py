@@ -13,7 +13,9 @@ from torch import Tensor
 from selector.actor_critic import ActorCritic
 from selector.batch import check_mask
 from selector.calls import optimize, recount_batches
+from selector.critics.black_box import BlackBox, SeparableBlackBox
 from selector.critics.learned import LearnedCritic
+from selector.critics.questions import Questions
 from selector.divergence import Divergence
 from selector.metrics import Evaluation, HeldOut, entropy, evaluate
 from selector.networks import Network
@@ -107,6 +109,11 @@ class SelectorModule(pl.LightningModule):
         self._held_out_lists = held_out
         self.critic = critic
         self.actor_critic = None if critic is None else ActorCritic(problem, critic)
+        box = problem.critic
+        # Measured by what is expected, trained on what is seen.
+        self.questions: Questions | None = None
+        if critic is None and isinstance(box, BlackBox | SeparableBlackBox):
+            self.questions = Questions(box.reward, network.seeds)
         if compile_network:
             network.compile()  # in place: the names in checkpoints stay the same
         self.evaluation: Evaluation | None = None
@@ -141,7 +148,7 @@ class SelectorModule(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             logits = batch.masked(logits.float())
             selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
-            losses = (self.critic or self.problem.critic)(selection.pick(batch.items), batch)
+            losses = (self.critic or self.questions or self.problem.critic)(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
             self.train_losses.add(mean_over_processes(objective.detach()))
             if not self.entropy.never:
@@ -203,6 +210,8 @@ class SelectorModule(pl.LightningModule):
         self._noise = {name: SeedNoise(seeds, name, device, shard) for name in ("items", "strategy")}
         if self.actor_critic is not None:
             self.actor_critic.setup(device)
+        if self.questions is not None:
+            self.questions.rank = self.trainer.global_rank
         self.divergence = Divergence(len(seeds), device)
         self.held_out = HeldOut.draw(self.problem.to(device), self._held_out_lists, device)
 
@@ -246,6 +255,7 @@ class SelectorModule(pl.LightningModule):
             "choices": None if self.evaluation is None else self.evaluation.index,
             "seeds": list(self.network.seeds),
             "critic": None if self.actor_critic is None else self.actor_critic.state_dict(),
+            "asked": None if self.questions is None else self.questions.asked,
             "columns": self.problem.items.columns,
             "items": self.problem.items.checksum,
             "evaluated": self.evaluated_step == self.trainer.global_step,
@@ -260,6 +270,8 @@ class SelectorModule(pl.LightningModule):
             noise.load_state_dict(state["noise"][name])
         if self.actor_critic is not None:
             self.actor_critic.load_state_dict(state["critic"])
+        if self.questions is not None:
+            self.questions.asked = state.get("asked") or 0
         self.train_losses = MeanLoss(*state["train_losses"])
         self.divergence.load(state["divergence"])
         if state["choices"] is not None:

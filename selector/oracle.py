@@ -4,7 +4,7 @@ Shape legend: Q critic queries · V lists · S slots · N items · D features pe
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import combinations, permutations
 from math import perm
 from typing import Literal
@@ -18,7 +18,7 @@ from selector.critics import Critic, SeparableCritic
 from selector.noise import Noise
 from selector.selection import Selection
 
-Kind = Literal["separable", "assignment", "enumerated", "best-known"]
+Kind = Literal["separable", "assignment", "enumerated", "best-known", "estimated"]
 
 # Filled-slot values (Q·V·S·D) that one chunk of a search may hold: 16 MiB of float32, small enough for most caches'
 # neighbourhood and large enough to hide the cost of a call.
@@ -32,7 +32,8 @@ class Oracle:
 
     Attributes:
         kind: "separable", "assignment" (separable without replacement) and "enumerated" are exact; "best-known" is
-            the best of a coordinate search with restarts, an upper bound of the true optimum.
+            the best of a coordinate search with restarts, an upper bound of the true optimum; "estimated" is the same
+            search where the critic itself is an estimate, and ``loss`` another estimate of what was found.
         loss: ``[V]``, the best loss.
         random_loss: ``[V]``, the expected loss of uniformly random choices (exact, or a mean over draws if best-known).
         index: ``[V, S]`` int64, a choice that reaches ``loss``.
@@ -48,7 +49,7 @@ class Oracle:
     @property
     def exact(self) -> bool:
         """Whether ``loss`` is the true optimum."""
-        return self.kind != "best-known"
+        return self.kind not in ("best-known", "estimated")
 
     def reshape(self, *lead: int) -> "Oracle":
         """The same oracle with other leading dims of equal size: ``[V, …] -> [*lead, …]``."""
@@ -61,7 +62,9 @@ def oracle_kind(critic: Critic, N: int, S: int, max_enumeration: int, without_re
     if isinstance(critic, SeparableCritic):
         return "assignment" if without_replacement else "separable"
     choices = perm(N, S) if without_replacement else N**S
-    return "best-known" if not critic.exact or choices > max_enumeration else "enumerated"
+    if not critic.exact:
+        return "estimated"
+    return "best-known" if choices > max_enumeration else "enumerated"
 
 
 @torch.no_grad()
@@ -92,7 +95,13 @@ def find_oracle(
     N = batch.items.shape[-2]
     kind = oracle_kind(critic, N, S, max_enumeration, without_replacement)
     choices = perm(N, S) if without_replacement else N**S
-    queries = {"separable": N, "assignment": N, "enumerated": choices, "best-known": restarts * N}[kind]
+    queries = {
+        "separable": N,
+        "assignment": N,
+        "enumerated": choices,
+        "best-known": restarts * N,
+        "estimated": restarts * N,
+    }[kind]
     parts = []
     for chunk in _chunks(batch, queries * S * batch.items.shape[-1]):
         if isinstance(critic, SeparableCritic):
@@ -101,10 +110,13 @@ def find_oracle(
             parts.append(_enumerated(critic, chunk, S, without_replacement))
         else:
             parts.append(_searched(critic, chunk, S, restarts, sweeps, without_replacement))
-    if len(parts) == 1:
-        return parts[0]
     tensors = [f.name for f in fields(Oracle) if f.name != "kind"]
-    return Oracle(kind=kind, **{name: torch.cat([getattr(part, name) for part in parts]) for name in tensors})
+    found = Oracle(kind=kind, **{name: torch.cat([getattr(part, name) for part in parts]) for name in tensors})
+    if kind != "estimated":
+        return found
+    # The lowest of many estimates was lucky with its noise (the winner's curse): what was found is judged again.
+    picked = Selection(index=found.index.unsqueeze(0)).pick(batch.items)
+    return replace(found, loss=critic.measure(picked, batch)[0])
 
 
 def judge(critic: Critic, batch: Batch, index: Tensor) -> Tensor:
@@ -222,21 +234,24 @@ def coordinate_search(
     """
     K, V, S = index.shape
     N, index = batch.items.shape[-2], index.clone()
+    size = max(1, _CHUNK // (K * V * S * batch.items.shape[-1]))
     loss = judge(critic, batch, index)  # [K, V]
     for _ in range(sweeps):
         before = loss
         for s in range(S):
-            candidates = index.unsqueeze(1).repeat(1, N, 1, 1)  # [K, N, V, S]
-            candidates[..., s] = torch.arange(N, device=index.device)[:, None]
-            candidates = candidates.flatten(0, 1)
-            allowed = _allowed(batch, candidates)
-            if without_replacement:
-                allowed = allowed & _distinct(candidates)
-            losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(K, N, V)
-            found, item = losses.min(1)
-            better = found < loss
-            index[..., s] = torch.where(better, item, index[..., s])
-            loss = torch.where(better, found, loss)
+            fixed = index.clone()  # parts of the items are compared with the best so far, all beside the same others
+            for items in torch.split(torch.arange(N, device=index.device), size):
+                candidates = fixed.unsqueeze(1).repeat(1, len(items), 1, 1)  # [K, part of N, V, S]
+                candidates[..., s] = items[:, None]
+                candidates = candidates.flatten(0, 1)
+                allowed = _allowed(batch, candidates)
+                if without_replacement:
+                    allowed = allowed & _distinct(candidates)
+                losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(K, -1, V)
+                found, item = losses.min(1)
+                better = found < loss
+                index[..., s] = torch.where(better, items[item], index[..., s])
+                loss = torch.where(better, found, loss)
         # Without replacement a slot alone may have no free item to move to; two slots can always trade theirs.
         for s, t in combinations(range(S), 2) if without_replacement else ():
             traded = index.clone()

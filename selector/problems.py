@@ -116,5 +116,5 @@ class Problem(nn.Module):
 
     @property
     def oracle_kind(self) -> Kind:
-        """Which oracle this problem has: all are exact but "best-known"."""
+        """Which oracle this problem has: all are exact but "best-known" and "estimated"."""
         return oracle_kind(self.critic, self.N, self.S, self.max_enumeration, self.without_replacement)

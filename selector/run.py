@@ -248,6 +248,7 @@ def print_result(result: Result, title: str, console: Console, most_rows: int = 
         "assignment": "exact oracle (assignment without replacement)",
         "enumerated": "exact oracle (all N^S choices tried)",
         "best-known": "best-known oracle (coordinate search): the true regret may be higher",
+        "estimated": "estimated oracle (coordinate search on mean rewards): the true regret may be higher or lower",
     }[result.oracle_kind]
     note = "" if "accuracy" in result.metrics else "; no accuracy: the best choice is not unique or not known"
     speed = f", {result.steps / result.seconds:.0f} steps/s" if result.seconds else ""

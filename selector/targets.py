@@ -17,19 +17,12 @@ from types import FunctionType, ModuleType
 from selector.errors import InvalidInput
 
 _PROJECT = Path(__file__).resolve().parents[1]
-_further: list[Path] = []
 
 
 def own_folders() -> list[Path]:
-    """Where the user's own code may lie: the working directory, the folder of train.py, the folder of a stored run."""
+    """Where the user's own code may lie: the working directory and the folder of train.py."""
     checkout = [_PROJECT] if (_PROJECT / "configs" / "train.yaml").is_file() else []  # else it is site-packages
-    return list(dict.fromkeys([Path.cwd(), *checkout, *_further]))
-
-
-def also_own(folder: Path) -> None:
-    """Look for the user's own code in ``folder``, too."""
-    if folder not in _further:
-        _further.append(folder)
+    return list(dict.fromkeys([Path.cwd(), *checkout]))
 
 
 def locate(path: str, key: str, trust: Iterable[str] = ()) -> object:
@@ -76,15 +69,28 @@ def in_words(error: BaseException) -> str:
 
 
 def _find(parts: list[str]) -> tuple[Path, Path] | tuple[None, None]:
-    """The file of a module of the user's own, and the folder that its dotted name starts in; imports nothing."""
+    """The file of a module of the user's own, and the folder that its dotted name starts in; imports nothing.
+
+    Folders on the way must be packages, and none a run folder: a run that somebody sent must not bring its code along,
+    wherever below the working directory it was unpacked.
+    """
     if parts[0] in sys.stdlib_module_names:
         return None, None
     for folder in own_folders():
         stem = folder.joinpath(*parts)
+        packages = [folder.joinpath(*parts[:i]) for i in range(1, len(parts))]
+        if (folder / ".hydra").exists() or not all((package / "__init__.py").is_file() for package in packages):
+            continue
         for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")):
-            if file.is_file() and file.resolve() != _PROJECT / "train.py":
+            if file.is_file() and file.resolve() != _PROJECT / "train.py" and not _in_run(file, folder):
                 return file, folder
     return None, None
+
+
+def _in_run(file: Path, folder: Path) -> bool:
+    """Whether a run folder lies between ``folder`` and the file, also when links are followed."""
+    between = [place for place in file.parents if place.is_relative_to(folder)]
+    return any((place / ".hydra").exists() for place in (*between, *file.resolve().parents))
 
 
 def _refusal(top: str) -> str:
@@ -93,7 +99,8 @@ def _refusal(top: str) -> str:
     except (ImportError, ValueError):
         there = True
     if not there:
-        return f"no such class: no module {top} is in {Path.cwd()}"
+        where = f"{Path.cwd()} holds no module {top}"
+        return f"no such class: {where}; start where your code lies (a folder of code needs an __init__.py)"
     return f"is neither selector's nor your own code in {Path.cwd()}; trust=[{top}] allows the package"
 
 

@@ -125,7 +125,7 @@ class Selector:
         logits = batch.masked(self.network(batch.expand(1))[0].float())
         index = assign(logits) if self.without_replacement else logits.argmax(-1)
         picks = Selection(index=index.unsqueeze(0)).pick(batch.items)
-        loss = None if self.critic is None else self.critic(picks, batch)[0].float().cpu()
+        loss = None if self.critic is None else self.critic.measure(picks, batch)[0].float().cpu()
         return Picks(index.cpu(), picks[0].cpu(), margins(logits).cpu(), loss, logits.cpu())
 
     def _batch(self, items: Any, mask: Any, context: Any) -> tuple[Batch, tuple[int, ...]]:

@@ -44,7 +44,7 @@ class Result:
     """What a training run reached, measured by the argmax on held-out lists.
 
     Attributes:
-        oracle_kind: "separable" and "enumerated" are exact; "best-known" is not.
+        oracle_kind: "separable" and "enumerated" are exact; "best-known" and "estimated" are not.
         seeds: the R seeds.
         steps: optimizer steps done.
         samples: lists that each seed was trained on.
@@ -97,6 +97,9 @@ def check_fit(problem: Problem, network: Network, strategy: Strategy) -> None:
         raise InvalidInput("strategy", type(strategy).__name__, f"cannot fill {problem.S} slots from {problem.N} items")
     if strategy.seeds not in (None, len(network.seeds)):
         raise InvalidInput("strategy.seeds", strategy.seeds, f"must be as many as the network's {len(network.seeds)}")
+    if strategy.needs_target and problem.oracle_kind == "estimated":
+        why = f"needs an exact oracle, and what is expected of {problem.critic.title} is an estimate"
+        raise InvalidInput("strategy", type(strategy).__name__, why)
     if strategy.needs_target and problem.oracle_kind == "best-known":
         raise InvalidInput(
             "strategy",

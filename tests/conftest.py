@@ -20,3 +20,10 @@ def _no_hydra_left_behind() -> Iterator[None]:
     yield
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_wandb() -> Iterator[None]:
+    """A subprocess would use the W&B service of this process, in which the run ids of other tests may be taken."""
+    yield
+    os.environ.pop("WANDB_SERVICE", None)

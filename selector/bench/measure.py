@@ -46,16 +46,20 @@ class Row:
 
 
 def clock(do: Callable[[], object], device: str = "cpu") -> float:
-    """Seconds that one call takes, until the device is done with it.
-
-    On one thread of a CPU they are seconds of the processor: what other processes take away does not count.
-    """
-    now = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    synchronize(device)
-    began = now()
+    """Seconds that one call takes, until the device is done with it."""
+    began = now(device)
     do()
+    return now(device) - began
+
+
+def now(device: str = "cpu") -> float:
+    """Seconds since some moment, when the device has done all that it was asked for.
+
+    With one thread on a CPU they are seconds of the processor: what other processes take away does not count, and of a
+    library that takes more threads than torch may, all count.
+    """
     synchronize(device)
-    return now() - began
+    return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def synchronize(device: str) -> None:

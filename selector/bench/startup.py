@@ -32,7 +32,7 @@ def seconds(command: Sequence[str], folder: str, exit_code: int = 0) -> float:
     return taken
 
 
-def rows(repeat: int = 5) -> Iterator[Row]:
+def rows(repeat: int = 3) -> Iterator[Row]:
     """Help, a config error and a first step against the imports that they need, or do not need."""
     torch = [sys.executable, "-c", "import torch"]
     both = [sys.executable, "-c", "import lightning.pytorch, wandb"]

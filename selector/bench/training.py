@@ -7,7 +7,6 @@ Shape legend: R seeds trained side by side · B batch · S slots · N items.
 import importlib
 import importlib.util
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 
-from selector.bench.measure import Row, synchronize
+from selector.bench.measure import Row, clock, now
 from selector.critics import TargetValue
 from selector.items import Uniform
 from selector.logger import SeedWandb
@@ -129,15 +128,11 @@ class Turns(pl.Callback):
         self._since = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        synchronize(self.device)
         if self._since:
-            self.ours.append(time.perf_counter() - self._since)
+            self.ours.append(now(self.device) - self._since)
             for name, train in self.others.items():
-                began = time.perf_counter()
-                train()
-                synchronize(self.device)
-                self.theirs[name].append(time.perf_counter() - began)
-        self._since = time.perf_counter()
+                self.theirs[name].append(clock(train, self.device))
+        self._since = now(self.device)
 
     def ratios(self, name: str) -> list[float]:
         """Our time to another's, one for every period but the first, in which both warm up."""

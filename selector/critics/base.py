@@ -42,6 +42,15 @@ class Critic(nn.Module, ABC):
             ``[Q, *]``.
         """
 
+    def measure(self, slots: Tensor, batch: Batch) -> Tensor:
+        """The loss that is reported of choices which are made; shapes as :meth:`forward`.
+
+        Where the loss is an estimate, it has noise of its own here: a choice that was found because of its luck with
+        the noise of :meth:`forward` has no luck here. The noise is that of a list's place in the last of ``*``.
+        """
+        losses: Tensor = self(slots, batch)
+        return losses
+
 
 class SeparableCritic(Critic):
     """A critic that is a sum over slots of a loss of each slot alone, so that the best choice is found slot by slot."""

@@ -29,8 +29,20 @@ class BlackBox(Critic):
 
     @torch.no_grad()
     def forward(self, slots: Tensor, batch: Batch) -> Tensor:
-        expected = self.reward.expected(*to_numpy(slots, batch))
+        expected = finite(self.reward, self.reward.expected(*to_numpy(slots, batch)))
         return torch.from_numpy(-expected).to(slots).reshape(slots.shape[:-2])
+
+    @torch.no_grad()
+    def measure(self, slots: Tensor, batch: Batch) -> Tensor:
+        if self.exact:
+            return self.forward(slots, batch)
+        rows, context = to_numpy(slots, batch)
+        lists = slots.shape[-3]
+        # Queries and seeds one by one: no number may depend on which others are measured beside them.
+        parts = [slice(start, start + lists) for start in range(0, len(rows), lists)]
+        measured = [self.reward.measured(rows[p], None if context is None else context[p]) for p in parts]
+        losses = -finite(self.reward, np.concatenate(measured))
+        return torch.from_numpy(losses).to(slots).reshape(slots.shape[:-2])
 
 
 class SeparableBlackBox(SeparableCritic):
@@ -49,12 +61,27 @@ class SeparableBlackBox(SeparableCritic):
 
     @torch.no_grad()
     def per_slot(self, slots: Tensor) -> Tensor:
-        return torch.from_numpy(-self.reward.per_slot(slots.double().cpu().numpy())).to(slots)
+        worth = finite(self.reward, self.reward.per_slot(slots.double().cpu().numpy()))
+        return torch.from_numpy(-worth).to(slots)
 
 
 def black_box(reward: Reward) -> BlackBox | SeparableBlackBox:
     """The critic that measures by ``reward``."""
     return SeparableBlackBox(reward) if isinstance(reward, SeparableReward) else BlackBox(reward)
+
+
+def finite(reward: Reward, values: Array) -> Array:
+    """``values``, if all are finite in float32, which networks are trained in.
+
+    Raises:
+        FloatingPointError: naming the reward.
+    """
+    with np.errstate(over="ignore"):
+        broken = ~np.isfinite(np.asarray(values).astype(np.float32))
+    if broken.any():
+        some = f"{int(broken.sum())} of {broken.size} rewards are nan, inf or beyond float32"
+        raise FloatingPointError(f"reward={reward.title}: {some}; mend the function")
+    return values
 
 
 def to_numpy(slots: Tensor, batch: Batch) -> tuple[Array, Array | None]:

@@ -80,6 +80,7 @@ def _oracle(kinds: Sequence[str]) -> str:
         "separable": "exact oracle (slot by slot)",
         "enumerated": "exact oracle (all choices tried)",
         "best-known": "best-known oracle: the true regret may be higher",
+        "estimated": "estimated oracle of a noisy reward: the true regret may be higher or lower",
     }
     return "; ".join(words.get(kind, kind) for kind in kinds) if kinds else "kind of oracle unknown (no run ended)"
 

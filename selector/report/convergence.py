@@ -32,7 +32,7 @@ def draw_convergence(history: History, path: Path, title: str, oracle_kind: str)
     left.annotate(
         "random choice", (0.99, 1.0), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4"
     )
-    kind = "best-known" if oracle_kind == "best-known" else "exact"
+    kind = oracle_kind if oracle_kind in ("best-known", "estimated") else "exact"
     left.set(xlabel="samples per seed", ylabel=f"regret of the argmax ({kind} oracle)")
     left.grid(alpha=0.3, which="both", lw=0.5)
     left.legend(frameon=False, loc="lower left")

@@ -38,6 +38,10 @@ class Reward(ABC):
             ``[M]``.
         """
 
+    def measured(self, slots: Array, context: Array | None) -> Array:
+        """What is reported of choices; shapes as :meth:`expected`. Of an estimate: one with other noise."""
+        return self.expected(slots, context)
+
     def observe(self, slots: Array, context: Array | None, generator: np.random.Generator) -> Array:  # noqa: ARG002 - noisy ones draw from it
         """The reward as it is seen: with the noise of ``generator``, if it has any. Shapes as :meth:`expected`."""
         return self.expected(slots, context)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from selector.building import build, target_and_options
+from selector.building import build, target_and_options, under
 from selector.critics.own import bind
 from selector.errors import InvalidInput
-from selector.noise import Noise
+from selector.noise import Noise, derive_seed
 from selector.rewards.base import Array, Reward
 from selector.targets import in_words, is_function_of, is_own, locate
 
@@ -29,18 +29,25 @@ class OwnReward(Reward):
 
     A parameter named ``context`` is given that of each list, ``[M, C]``; one named ``generator`` a
     ``numpy.random.Generator``, which noise must be drawn from (then a run can be repeated). What is expected of a noisy
-    function is estimated by the mean of 16 observations, always with the same noise.
+    function is what ``expected`` says; without it the mean of 16 observations, always with the same noise.
 
     Args:
         function: the black box.
         title: its name, for messages.
+        expected: the same without noise: ``slots [M, S, D] -> [M]``, and ``context`` if it has such a parameter.
+
+    Raises:
+        InvalidInput: when ``expected`` wants a generator.
     """
 
-    def __init__(self, function: Callable[..., Any], title: str) -> None:
+    def __init__(self, function: Callable[..., Any], title: str, expected: Callable[..., Any] | None = None) -> None:
         parameters = inspect.signature(function).parameters
         self._function, self._title = function, title
         self._context, self.noisy = parameters.get("context"), "generator" in parameters
-        self.exact = not self.noisy
+        self._truth = None if expected is None else OwnReward(expected, f"{title} (expected)")
+        if self._truth is not None and self._truth.noisy:
+            raise InvalidInput("expected", title, "must have no noise: a parameter is named generator")
+        self.exact = not self.noisy or expected is not None
 
     @property
     def title(self) -> str:
@@ -49,13 +56,22 @@ class OwnReward(Reward):
     @property
     def needs_context(self) -> bool:
         """Whether the function cannot be called without context."""
-        return self._context is not None and self._context.default is inspect.Parameter.empty
+        required = self._context is not None and self._context.default is inspect.Parameter.empty
+        return required or (self._truth is not None and self._truth.needs_context)
 
     def expected(self, slots: Array, context: Array | None) -> Array:
+        return self._estimate(slots, context, "search")
+
+    def measured(self, slots: Array, context: Array | None) -> Array:
+        return self._estimate(slots, context, "measure")
+
+    def _estimate(self, slots: Array, context: Array | None, stream: str) -> Array:
+        if self._truth is not None:
+            return self._truth.expected(slots, context)
         if not self.noisy:
             return self._call(slots, context)
-        seen = [self._call(slots, context, np.random.default_rng(k)) for k in range(_REPEATS)]
-        mean: Array = np.mean(seen, 0)
+        streams = (np.random.default_rng(derive_seed(k, f"reward/{stream}")) for k in range(_REPEATS))
+        mean: Array = np.mean([self._call(slots, context, generator) for generator in streams], 0)
         return mean
 
     def observe(self, slots: Array, context: Array | None, generator: np.random.Generator) -> Array:
@@ -85,16 +101,34 @@ def build_reward(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> R
     """
     key = "reward"
     path, options = target_and_options(node, key, Reward)
+    truth = options.pop("expected", None) if is_own(path) else None
     if is_own(path):
         target = locate(path, f"{key}._target_", trust)
         if is_function_of(target, path):
             assert callable(target)
-            return OwnReward(bind(target, options, key, ["context", "generator"]), path)
+            function = bind(target, options, key, ["context", "generator"])
+            with under(key):
+                return OwnReward(function, path, None if truth is None else _expected(truth, options, trust))
+        if truth is not None:
+            raise InvalidInput(f"{key}.expected", truth, "is for functions; a class has a method expected")
         if not (isinstance(target, type) and issubclass(target, Reward)):
             raise InvalidInput(
                 f"{key}._target_", path, "must be a function written there, or a selector.rewards.Reward"
             )
     return build(node, key, Reward, trust=trust, **given)  # type: ignore[type-abstract]
+
+
+def _expected(path: object, options: dict[str, Any], trust: Sequence[str]) -> Callable[..., Any]:
+    """The function that says what is expected of a noisy one, with those of its options that it has."""
+    key = "expected"
+    function = locate(path, f"reward.{key}", trust) if isinstance(path, str) else None
+    if not is_function_of(function, str(path)):
+        raise InvalidInput(key, path, "must name a function of your own: my_module.my_function")
+    assert callable(function)
+    its = inspect.signature(function).parameters
+    return bind(
+        function, {name: value for name, value in options.items() if name in its}, key, ["context", "generator"]
+    )
 
 
 def check_reward(problem: "Problem") -> None:
@@ -103,7 +137,7 @@ def check_reward(problem: "Problem") -> None:
     Raises:
         InvalidInput: with the first of these words that does not hold: context, shape, finite, deterministic.
     """
-    from selector.critics.black_box import BlackBox, SeparableBlackBox, to_numpy
+    from selector.critics.black_box import BlackBox, SeparableBlackBox, finite, to_numpy
     from selector.oracle import random_choices
     from selector.selection import Selection
 
@@ -124,8 +158,11 @@ def check_reward(problem: "Problem") -> None:
         raise InvalidInput("reward", reward.title, because) from error
     except Exception as error:
         raise InvalidInput("reward", reward.title, f"raised {in_words(error)}") from error
-    if not np.isfinite(first).all() or not np.isfinite(truth).all():
-        raise InvalidInput("reward", reward.title, "not finite: some rewards are nan or inf")
+    for values in (first, truth):
+        try:
+            finite(reward, values)
+        except FloatingPointError as error:
+            raise InvalidInput("reward", reward.title, f"not finite: {str(error).partition(': ')[2]}") from None
     if not np.array_equal(first, again):
         because = "the same slots got another reward; noise must be drawn from a parameter named generator"
         raise InvalidInput("reward", reward.title, f"not deterministic: {because}")

@@ -55,6 +55,10 @@ class Strategy(nn.Module, ABC):
             A selection of Q >= 1 draws.
         """
 
+    def queries(self, S: int, N: int) -> int:  # noqa: ARG002 - for strategies that try items
+        """Q of a selection at these sizes, where it grows with them: what it needs is checked before a run."""
+        return 1
+
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:  # noqa: ARG002 - for score-function strategies
         """Tell: turn the critic's losses into what is differentiated.
 

@@ -30,6 +30,9 @@ class LocalExpectation(Strategy):
         logits = checked(logits, tau)
         return one_slot_changed(draw(logits, noise), logits)
 
+    def queries(self, S: int, N: int) -> int:
+        return 1 + S * N
+
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:
         assert selection.log_prob is not None
         drawn, tried = losses[0].detach(), losses[1:].detach()
@@ -70,6 +73,9 @@ class Exact(Strategy):
             raise InvalidInput(
                 "max_selections", self.max_selections, f"{N} items in {S} slots make N^S = {N**S:,} selections"
             )
+
+    def queries(self, S: int, N: int) -> int:
+        return 1 + S * N if self.separable else N**S
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)

@@ -131,6 +131,42 @@ def test_every_strategy_trains_through_it(name: str) -> None:
     assert all(np.isfinite(result.metrics["regret"]))
 
 
+class Late(Sum):
+    """Breaks once it has been asked a few times."""
+
+    def observe(self, slots: Array, context: Array | None, generator: np.random.Generator) -> Array:
+        reward = super().observe(slots, context, generator)
+        return reward * np.inf if len(self.seen) > 5 else reward
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_reward_that_breaks_in_training_is_named_and_not_remembered(learned: bool) -> None:
+    problem = Problem(Uniform(0.0, 1.0), black_box(Late()), N=4, S=2)
+    critic = LearnedCritic(S=2, D=1, **SMALL) if learned else None
+    strategy = STGumbel() if learned else RLOO()
+    with pytest.raises(FloatingPointError, match=r"^reward=Late: "):
+        fit(problem, MLP(N=4, S=2, width=16), strategy, steps=20, batch_size=16, held_out=8, critic=critic)
+    assert critic is None or bool(critic.buffer.rewards.isfinite().all())
+
+
+def rloo(seeds: tuple[int, ...], noise: float, steps: int = 8, **options: Any) -> MLP:
+    problem = Problem(Uniform(0.0, 1.0), black_box(NoisyTarget(0.5, noise=noise)), N=4, S=2)
+    network = MLP(N=4, S=2, width=8, seeds=seeds)
+    fit(problem, network, RLOO(), steps=steps, batch_size=8, val_every=4, held_out=8, **options)
+    return network
+
+
+def test_without_a_critic_it_is_trained_on_what_is_seen(tmp_path: Path) -> None:
+    noisy, alone, exact = rloo((3, 5), 5.0), rloo((5,), 5.0), rloo((5,), 0.0)
+    for both, one, other in zip(noisy.parameters(), alone.parameters(), exact.parameters(), strict=True):
+        assert torch.equal(both[1:], one), "noise belongs to the seed"
+        assert not torch.equal(one, other), "and is learned from"
+    rloo((5,), 5.0, steps=4, folder=tmp_path)
+    resumed = rloo((5,), 5.0, folder=tmp_path, resume=True)
+    for one, other in zip(alone.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_what_is_refused() -> None:
     box = Problem(Uniform(0.0, 1.0), black_box(NoisyTarget(0.5)), N=4, S=2)
     known = Problem(Uniform(0.0, 1.0), TargetValue(0.5), N=4, S=2)

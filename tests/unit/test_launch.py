@@ -64,3 +64,26 @@ def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None
     folder = tmp_path / "outputs" / "st_gumbel-20260101-000000"
     assert [claim(folder).name for _ in range(3)] == [folder.name, f"{folder.name}-2", f"{folder.name}-3"]
     assert all(path.is_dir() for path in (folder, folder.with_name(f"{folder.name}-2")))
+
+
+@pytest.mark.parametrize("kept", ["strategy=rloo", "+critic.target=3", "name_of=1"])
+@pytest.mark.parametrize(
+    "dropped",
+    [
+        "resume=auto",
+        "name=x",
+        "trust=[os]",
+        "++trust=[os]",
+        "~trust",
+        "+hydra.job.env_set.GIT_DIR=x",
+        "hydra/launcher=x",
+    ],
+)
+def test_a_stored_run_says_nothing_about_this_process(dropped: str, kept: str, tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(f"- {dropped}\n- {kept}\n")
+    overrides = continue_run([f"resume={tmp_path}"])
+    assert overrides[0] == kept
+    assert overrides.count(dropped) == (dropped == "resume=auto")

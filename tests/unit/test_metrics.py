@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import selector.metrics
 from selector.batch import Batch
 from selector.critics import TargetValue
+from selector.errors import InvalidInput
 from selector.items import Integers, Uniform
 from selector.metrics import HeldOut, entropy, evaluate
 from selector.networks import MLP, Network
@@ -183,3 +184,12 @@ def test_where_every_choice_is_as_good_there_is_nothing_to_regret() -> None:
     single = Problem(Uniform(0.0, 10.0), TargetValue(5.0), N=1, S=S, D=1)
     metrics = evaluate(MLP(N=1, S=S, width=4), single, HeldOut.draw(single, V), 1.0).metrics
     assert metrics["regret"].tolist() == [0.0]
+
+
+def test_losses_that_are_not_finite_are_no_scale_to_measure_on() -> None:
+    class Broken(TargetValue):
+        def per_slot(self, slots: Tensor) -> Tensor:
+            return super().per_slot(slots).masked_fill(slots[..., 0] > 9, torch.nan)
+
+    with pytest.raises(InvalidInput, match=r"critic=Broken.* not finite"):
+        HeldOut.draw(Problem(Uniform(0.0, 10.0), Broken(5.0), N=N, S=S, D=1), 64)

@@ -223,3 +223,15 @@ def test_a_coordinate_search_ends_where_no_single_change_helps(critic: Critic) -
             changed = index.clone()
             changed[..., s] = n
             assert (judge(critic, batch, changed) >= loss - 1e-12).all()
+
+
+@every_critic
+def test_a_coordinate_search_over_parts_of_the_items_is_the_same(
+    critic: Critic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = torch.randint(N, (5, V, S), generator=torch.Generator().manual_seed(0))
+    whole = coordinate_search(critic, lists(), start)
+    monkeypatch.setattr(selector.oracle, "_CHUNK", 2 * 5 * V * S * D)  # two items at a time
+    parts = coordinate_search(critic, lists(), start)
+    assert torch.equal(parts[0], whole[0])
+    torch.testing.assert_close(parts[1], whole[1], rtol=1e-12, atol=1e-12)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from selector import targets
 from selector.errors import InvalidInput
 from selector.schedules import Constant
-from selector.targets import also_own, is_function_of, locate
+from selector.targets import is_function_of, locate
 
 
 @pytest.fixture
@@ -17,7 +16,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory of its own; what tests import from it is forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(targets, "_further", [])
     known = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - known:
@@ -86,6 +84,9 @@ def test_own_code(here: Path) -> None:
     (here / "own_other.py").write_text("")
     (here / "own_package" / "deep").mkdir(parents=True)
     (here / "own_package" / "deep" / "inner.py").write_text("class Thing: pass\n")
+    assert "needs an __init__.py" in refused("own_package.deep.inner.Thing")
+    for package in ("own_package", "own_package/deep"):
+        (here / package / "__init__.py").write_text("")
     found = locate("own_module.mine", "critic._target_")
     assert is_function_of(found, "own_module.mine")
     assert not is_function_of(locate("own_module.system", "critic._target_"), "own_module.system")
@@ -94,12 +95,17 @@ def test_own_code(here: Path) -> None:
     assert "no module own_package.deep" not in refused("own_package.deep.nothing.Thing")
 
 
-def test_own_code_beside_a_stored_run(here: Path) -> None:
-    (here / "project").mkdir()
-    (here / "project" / "own_of_a_run.py").write_text("def mine(slots): return slots\n")
-    refused("own_of_a_run.mine")
-    also_own(here / "project")
-    assert callable(locate("own_of_a_run.mine", "critic._target_"))
+def test_a_run_folder_brings_no_code_along(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = here / "own_sent" / "run"
+    (run / ".hydra").mkdir(parents=True)
+    for folder in (run.parent, run):
+        (folder / "__init__.py").write_text("")
+        (folder / "evil.py").write_text("raise SystemExit('imported')\n")
+    assert "no such class" in refused("own_sent.run.evil.mine")
+    (here / "own_link").symlink_to(run)
+    assert "no such class" in refused("own_link.evil.mine")
+    monkeypatch.chdir(run)
+    assert "no such class" in refused("evil.mine")
 
 
 def test_own_code_that_fails_is_one_line(here: Path) -> None:

@@ -121,7 +121,42 @@ def test_a_noisy_function_is_measured_by_its_mean_which_is_not_exact() -> None:
     error = reward.expected(x, None) - x.sum((1, 2))
     assert error.std() == pytest.approx(16**-0.5, rel=0.2)
     np.testing.assert_array_equal(reward.expected(x, None), reward.expected(x, None))
-    assert problem(reward).oracle_kind == "best-known"
+    assert problem(reward).oracle_kind == "estimated"
+
+
+def test_a_noisy_oracle_is_not_the_luckiest_of_its_estimates() -> None:
+    boxed = problem(OwnReward(lambda x, generator: 3.0 * generator.normal(size=len(x)), "mine.noise"))
+    found = boxed.oracle(boxed.sample((200,), Noise(0, "lists")))
+    assert abs(float(found.loss.mean())) < 4 * 3 / (16 * 200) ** 0.5, "all choices are worth 0"
+    lucky = boxed.critic(torch.zeros(64, 200, 3, 2), Batch(torch.zeros(200, 4, 2))).min(0).values
+    assert float(lucky.mean()) < -1, "the lowest of 64 estimates is far below"
+
+
+def test_what_is_measured_does_not_depend_on_neighbours() -> None:
+    critic = problem(made("noisy")).critic
+    slots = torch.rand(3, 2, 6, 3, 2, generator=torch.Generator().manual_seed(0))
+    together = critic.measure(slots, Batch(torch.zeros(2, 6, 4, 2)))
+    alone = critic.measure(slots[2:, 1:], Batch(torch.zeros(1, 6, 4, 2)))
+    assert torch.equal(together[2:, 1:], alone)
+    assert not torch.equal(together, critic(slots, Batch(torch.zeros(2, 6, 4, 2)))), "noise of its own"
+
+
+def test_what_is_expected_can_be_said() -> None:
+    reward, x = made("noisy", expected="own_rewards.plain"), slots()
+    check_reward(problem(reward))
+    np.testing.assert_array_equal(reward.expected(x, None), x.sum((1, 2)))
+    assert not np.array_equal(reward.observe(x, None, np.random.default_rng(0)), x.sum((1, 2)))
+    assert problem(reward).oracle_kind == "enumerated"
+    for wrong, because in (("os.system", "neither"), ("own_rewards.noisy", "generator"), (3, "must name a function")):
+        with pytest.raises(InvalidInput, match=rf"reward\.expected=.*{because}"):
+            made("noisy", expected=wrong)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_a_reward_that_is_not_finite_later_is_named(value: float) -> None:
+    critic = black_box(OwnReward(lambda x: np.where(x.sum((1, 2)) > 5, value, 0.0), "mine.late"))
+    with pytest.raises(FloatingPointError, match=r"^reward=mine\.late: 2 of 4 rewards are nan, inf"):
+        critic(torch.ones(4, 3, 2) * torch.tensor([0.0, 1.0, 0.0, 1.0])[:, None, None], Batch(torch.zeros(5, 2)))
 
 
 def test_a_function_with_context() -> None:
