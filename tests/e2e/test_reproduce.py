@@ -88,7 +88,8 @@ def test_a_run_is_made_again(
     assert set(Path("outputs").iterdir()) == there
 
     (folder / "result.json").write_text("{")
-    assert start(tmp_path, monkeypatch, "resume=outputs/x", "logger=none") == 2
+    with pytest.raises(SystemExit, match="2"):
+        start(tmp_path, monkeypatch, "resume=outputs/x", "logger=none")
     assert capsys.readouterr().err == "error: run=outputs/x/result.json: is damaged: it holds no JSON object\n"
 
 
