@@ -363,16 +363,16 @@ def test_a_file_that_computes_something_else_is_not_written(
 def test_the_commands_of_the_readme_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shell,) = [block for block in blocks("bash") if "selector predict" in block]
     (python,) = [block for block in blocks("python") if "from selector import load" in block]
-    np.save(folder / "items.npy", np.random.default_rng(0).uniform(0, 10, (6, 4, 1)))
+    np.save(folder / "cards.npy", np.random.default_rng(0).uniform(0, 10, (6, 4, 1)))
     lines = [line.split("  #")[0].split() for line in shell.splitlines() if "python -m selector" in line]
     assert [words[3] for words in lines] == ["predict", "export", "export"]
     for words in lines:
-        assert command([word.replace("<name>", "plain") for word in words[3:]]) == 0
+        assert command([word.replace("outputs/cards", "outputs/plain") for word in words[3:]]) == 0
     capsys.readouterr()
-    exec(python.replace("<name>", "plain"), {})
+    exec(python.replace("outputs/cards", "outputs/plain"), {})
     assert capsys.readouterr().out.startswith("tensor(")
     (run,) = [block for block in blocks("python") if "import onnxruntime" in block]
-    exec(run.replace("<name>", "plain"), {})
+    exec(run.replace("outputs/cards", "outputs/plain"), {})
     assert "shape" not in capsys.readouterr().err
 
 
