@@ -5,6 +5,7 @@ Every option of configs/ can be given as key=value; `python train.py --help` lis
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -45,7 +46,7 @@ def train(cfg: DictConfig) -> None:
         cfg.name = f"{folder.parent.name}-{folder.name}"  # jobs of a sweep may share everything but a number
         Console().rule(sweep.progress(hydra_config.job.num))
     try:
-        with sole_process(folder):
+        with sole_process(folder) if multirun else nullcontext():  # launch.main keeps a single run's folder
             try:
                 sweep.start(folder)
                 with requeueing():

@@ -1,6 +1,7 @@
 """Checkpoints that hold all a bit-identical continuation needs, and are whole or absent."""
 
 import io
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,11 @@ from selector.module import SelectorModule
 from selector.stopping import Stopped, StopRequests
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+# What a continuation reads: Lightning's parts of a checkpoint, those of SelectorModule, and of Divergence.
+_LIGHTNING = {"optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict}
+_OWN = {"noise": dict, "train_losses": list | tuple, "max_steps": int, "evaluated": bool, "divergence": dict}
+_DIVERGENCE = dict.fromkeys(("alive", "failed_step", "largest"), torch.Tensor)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def newest(folder: Path) -> Found:
     for name in (LAST, PREVIOUS, BEST):
         path = folder / "checkpoints" / name
         try:
-            content = read_checkpoint(path)
+            content = _complete(path)
         except DamagedCheckpoint as error:
             damaged.append(str(error))
             continue
@@ -72,10 +78,25 @@ def restore(found: Found) -> Path:
         link(found.path, last)
         for name in (PREVIOUS, BEST):
             try:
-                read_checkpoint(found.path.with_name(name))
+                _complete(found.path.with_name(name))
             except DamagedCheckpoint:
                 found.path.with_name(name).unlink(missing_ok=True)
     return last
+
+
+def _complete(path: Path) -> dict[str, Any]:
+    """A checkpoint with all that a continuation needs.
+
+    Raises:
+        DamagedCheckpoint: when it is damaged, or a part is not there.
+    """
+    content = read_checkpoint(path)
+    own = content["selector"]
+    for state, parts in ((content, _LIGHTNING), (own, _OWN), (own.get("divergence"), _DIVERGENCE)):
+        for part, kind in parts.items():
+            if not isinstance(state, dict) or not isinstance(state.get(part), kind):
+                raise DamagedCheckpoint(path, f"cannot be gone on from: {part} is missing")
+    return content
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -122,6 +143,11 @@ class Checkpoints(pl.Callback):
         self.best_step = 0
         self._failing = False
 
+    @property
+    def written(self) -> bool:
+        """Whether the newest attempt to write one did."""
+        return not self._failing
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         if trainer.is_global_zero:
             for torn in self.folder.glob(".*.ckpt.*.tmp"):  # left by a process that was killed while it wrote
@@ -138,8 +164,11 @@ class Checkpoints(pl.Callback):
             self.best, self.best_step = regret, trainer.global_step
         self.save(trainer, best=improved)
 
-    def save(self, trainer: pl.Trainer, *, best: bool = False) -> None:
-        """Write ``last.ckpt``, and give it the second name ``best.ckpt`` if it is ``best``.
+    def save(self, trainer: pl.Trainer, *, best: bool = False) -> bool:
+        """Write ``last.ckpt``, and a copy of it as ``best.ckpt`` if it is ``best``.
+
+        Returns:
+            Whether it was written.
 
         Raises:
             OSError: when it cannot be written and is required.
@@ -147,7 +176,9 @@ class Checkpoints(pl.Callback):
         try:
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
             if best and trainer.is_global_zero:
-                link(self.folder / LAST, self.folder / BEST)  # `last` is replaced by renaming: `best` keeps its bytes
+                # No second name of the same bytes: what damages them on the disk must not take both.
+                with write_atomically(self.folder / BEST) as temporary:
+                    shutil.copyfile(self.folder / LAST, temporary)
             self._failing = False
         except OSError as error:
             if self.required:
@@ -158,6 +189,7 @@ class Checkpoints(pl.Callback):
                 self.say(f"checkpoint of step {trainer.global_step} not written ({error.strerror}); training on")
             self._failing = True
         self.saved(trainer)
+        return not self._failing
 
     def on_save_checkpoint(
         self,
@@ -199,13 +231,12 @@ class Stopping(pl.Callback):
             return
         if trainer.fit_loop.epoch_loop._is_training_done:
             return  # the validation that follows belongs to this step, and its checkpoint comes after it
-        if self.checkpoints is not None:
-            self.checkpoints.save(trainer)
-        self._stop(trainer)
+        written = self.checkpoints is not None and self.checkpoints.save(trainer)
+        self._stop(trainer, written)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         if self._asked(trainer):
-            self._stop(trainer)
+            self._stop(trainer, self.checkpoints is not None and self.checkpoints.written)
 
     def _asked(self, trainer: pl.Trainer) -> bool:
         asked = self.requests.signum is not None
@@ -213,7 +244,7 @@ class Stopping(pl.Callback):
             asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
         return asked
 
-    def _stop(self, trainer: pl.Trainer) -> None:
+    def _stop(self, trainer: pl.Trainer, written: bool) -> None:
         self.requests.signum = self.requests.signum or Stopped().signum
-        self.requests.stopped_at = trainer.global_step if self.checkpoints is not None else None
+        self.requests.stopped_at = trainer.global_step if written else None
         raise Stopped(self.requests.signum, self.requests.stopped_at)

@@ -105,11 +105,21 @@ class Divergence:
 
 
 class AllFailed(pl.Callback):
-    """Ends a training in which no seed is left, at the next validation and before its checkpoint.
+    """Ends a training in which no seed is left, before its next checkpoint.
+
+    On the CPU after the Lightning step in which the last one failed; elsewhere looking waits for the device, so that it
+    is at the next validation.
 
     Raises:
         FloatingPointError: from within the training.
     """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        divergence = pl_module.divergence
+        assert isinstance(divergence, Divergence)
+        alive = divergence.alive
+        if alive.device.type == "cpu" and not bool(alive.any()):
+            self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         from selector.module import SelectorModule

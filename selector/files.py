@@ -5,12 +5,15 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from selector.errors import InvalidInput
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -61,25 +64,28 @@ def link(path: Path, name: Path) -> None:
 def sole_process(folder: Path, key: str = "name") -> Iterator[None]:
     """Keep every other process out of ``folder`` for as long as the block runs; the lock dies with its process.
 
+    Where the file system has no locks, a line on stderr says so.
+
     Args:
         folder: made if it is not there.
         key: what a message names.
 
     Raises:
-        InvalidInput: when another process is in it, or nothing can be written there.
+        InvalidInput: when another process is in it, or it cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        opened = (folder / ".lock").open("w")
+        lock = (folder / LOCK).open("w")
     except OSError as error:
         raise InvalidInput(key, folder, f"cannot be written to: {error.strerror}") from None
-    with opened as lock:
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InvalidInput(key, folder, "another process is running in this folder") from None
-        except OSError:  # a file system without locks
-            pass
+        except OSError as error:
+            why = f"no locks here ({error.strerror}): nothing keeps a second process out of this folder"
+            print(f"{folder}: {why}", file=sys.stderr)
         yield
 
 

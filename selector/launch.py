@@ -21,37 +21,22 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from selector import sweep
 from selector.errors import InvalidInput
-from selector.files import sole_process
+from selector.files import LOCK, sole_process
 from selector.guard import check_hydra, check_run_folder, make_run_folder
 from selector.launchers import check_launcher, is_elsewhere, launch_jobs
 from selector.processes import is_lead
 from selector.quiet import quiet_hydra
+from selector.same_run import check_checkpoint, check_folder, flatten
 from selector.stopping import Stopped, TerminateAsStopped
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 NAME = r"[\w.+=,-]+(/[\w.+=,-]+)*"
-# What may change when a run goes on: how long, where and how it is logged. All else would make it another run.
-MAY_CHANGE = (
-    "name",
-    "resume",
-    "trust",
-    "max_steps",
-    "stop_at_regret",
-    "patience",
-    "checkpoints_required",
-    "logger",
-    "accelerator",
-    "trainer",
-    "steps_per_call",
-)
-
 # Groups whose target may be any code of the user's own, with options of its own.
 OWN = ("critic", "reward")
 
@@ -109,13 +94,23 @@ def _main(application: Callable[[], None], config_dir: Path, argv: Sequence[str]
             with sole_process(folders[0].parent, "hydra.sweep.dir"):
                 return launch_jobs(application, config_dir, overrides, launcher, folders)
         sweep.begin(len(folders))
+        locked = None
+        if folders:  # before Hydra writes into a folder that may be another process's
+            alone = (folders[0], folder_key(overrides, None))
+            locked = (folders[0].parent, "hydra.sweep.dir") if arguments.multirun else alone
         with (
-            sole_process(folders[0].parent, "hydra.sweep.dir") if arguments.multirun and folders else nullcontext(),
+            sole_process(*locked) if locked is not None else nullcontext(),
             one_repository() if arguments.help else nullcontext(),
         ):
+            if not arguments.multirun and folders and (folders[0] / "metrics.csv").exists():
+                # Another process may have trained here between the check above and the lock.
+                with initialize_config_dir(str(config_dir), version_base="1.3", job_name="train"):
+                    check_folder(compose_job(overrides), folders[0])
             application()
     except KeyboardInterrupt as stop:
         for folder in folders[:1]:
+            if folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
             for empty in (folder, folder.parent):  # made here, and nothing came into it
                 with suppress(OSError):
                     empty.rmdir()
@@ -245,7 +240,7 @@ def check_job(overrides: list[str], number: int | None) -> Path:
         from selector.training import check_resume
 
         if exists(folder):
-            check_resume(folder, cfg.max_steps, experiment.problem.items)
+            check_checkpoint(cfg, folder, check_resume(folder, cfg.max_steps, experiment.problem.items).content)
     return folder
 
 
@@ -277,40 +272,6 @@ def compose_job(overrides: Sequence[str], number: int | None = None) -> DictConf
             cfg.hydra.job.num = number
     HydraConfig.instance().set_config(cfg)
     return cfg
-
-
-def check_folder(cfg: DictConfig, folder: Path) -> None:
-    """Refuse to mix two runs in one folder.
-
-    Raises:
-        InvalidInput: when the folder holds a run that this is not.
-    """
-    if not (folder / "metrics.csv").exists():
-        return
-    if cfg.resume is None:
-        other = "another name" if cfg.hydra.mode is not RunMode.MULTIRUN else "another hydra.sweep.dir"
-        raise InvalidInput("name", cfg.name, f"{folder} holds a run already; {other}, or resume=auto to go on")
-    stored = folder / ".hydra" / "config.yaml"
-    if not stored.is_file():
-        return
-    theirs, ours = flatten(OmegaConf.load(stored)), flatten(cfg)
-    for key in sorted(theirs.keys() | ours.keys()):
-        if key.split(".")[0] not in (*MAY_CHANGE, "hydra") and theirs.get(key) != ours.get(key):
-            raise InvalidInput(
-                key, ours.get(key), f"the run in {folder} has {theirs.get(key)}, and goes on only as it is"
-            )
-
-
-def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
-    """Unresolved leaves by dotted key."""
-    container: Any = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
-    if not isinstance(container, dict):
-        return {prefix: container}
-    leaves: dict[str, Any] = {}
-    for name, value in container.items():
-        key = str(name)
-        leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
-    return leaves
 
 
 def explain(error: Exception, config_dir: Path) -> str:

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from selector.recording import Record
 
 # Seconds: W&B itself waits 90 for a server that does not answer, and without end for the last of what it sends.
 _START_WITHIN = 5.0
+_ALL_START_WITHIN = 10.0  # the runs of all seeds, one after the other
 _FINISH_WITHIN = 8.0
 UNSENT = "unsent"  # a file in the folder of an online run whose end W&B does not have
 
@@ -87,6 +89,7 @@ class SeedWandb(Logger):
             "mode": mode,
         }
         self._config = config
+        self._over = False
         self.say: Callable[[str], None] = lambda _: None
         self._process = os.getpid()
 
@@ -121,20 +124,40 @@ class SeedWandb(Logger):
             try:
                 self._runs = self._start(settings, self._init["mode"])
                 return
-            except (wandb.errors.Error, TimeoutError) as error:
+            except Exception as error:  # its own, pydantic's for its settings, and those of the sockets to its service
                 if self._init["mode"] != "online":
-                    raise
+                    self._give_up(error)
+                    return
                 because = " ".join(str(error).split())
-                wandb.teardown()  # its service would hold on to the run ids
+                with suppress(Exception):
+                    wandb.teardown()  # its service would hold on to the run ids
                 self._remove_failed(began)
-        self._runs = self._start(settings, "offline")
+        try:
+            self._runs = self._start(settings, "offline")
+        except Exception as error:
+            self._give_up(error)
+            return
         self.say(f"is offline ({because})")
+
+    def _give_up(self, error: Exception) -> None:
+        """Train on without W&B: no number is lost, metrics.csv has them all."""
+        because = " ".join(str(error).split()) or type(error).__name__
+        self._runs, self._over = self._runs or [], True
+        self.say(f"has failed and gets no more of this run ({because[:200]})")
 
     def _start(self, settings: Any, mode: str) -> list[WandbLogger]:
         import wandb
 
-        runs = []
-        for suffix, extra in self._identities():
+        runs: list[WandbLogger] = []
+        identities, longest, began = self._identities(), 0.0, time.monotonic()
+        for suffix, extra in identities:
+            before = time.monotonic()
+            left = began + _ALL_START_WITHIN - before
+            if mode == "online" and left < 1.5 * longest:
+                mode = "offline"
+                self.say(f"is offline for {len(identities) - len(runs)} of {len(identities)} runs (it answers slowly)")
+            elif mode == "online":
+                settings.init_timeout = min(_START_WITHIN, left)
             run = wandb.init(
                 id=readable_id(f"{self._name}-{suffix}"),
                 name=f"{self._name}-{suffix}",
@@ -147,6 +170,7 @@ class SeedWandb(Logger):
             run.define_metric("samples")
             run.define_metric("*", step_metric="samples")
             runs.append(WandbLogger(experiment=run))
+            longest = max(longest, time.monotonic() - before)
         return runs
 
     def _remove_failed(self, began: float) -> None:
@@ -178,13 +202,23 @@ class SeedWandb(Logger):
     def log_seeds(self, record: Record) -> None:
         """Log one record, each seed to its run."""
         extra = {"samples": record.samples, "step": record.step}
-        for logger, values in zip(self.runs(), self._per_run(record.values), strict=True):
-            logger.log_metrics({**values, **extra})
+        self._tell(record.values, lambda logger, values: logger.log_metrics({**values, **extra}))
 
     def summarize(self, final: dict[str, list[float]]) -> None:
         """Put the final metrics into each run's summary as ``final/<metric>``."""
-        for logger, values in zip(self.runs(), self._per_run(final), strict=True):
-            logger.experiment.summary.update({f"final/{key}": value for key, value in values.items()})
+        self._tell(final, lambda logger, v: logger.experiment.summary.update({f"final/{key}": v[key] for key in v}))
+
+    def _tell(self, values: dict[str, list[float]], tell: Callable[[WandbLogger, dict[str, float]], None]) -> None:
+        """Tell each run its values, until W&B fails: its service process may have died."""
+        runs = self.runs()
+        if self._over:
+            return
+        per_run = self._per_run(values)
+        try:
+            for logger, own in zip(runs, per_run, strict=True):
+                tell(logger, own)
+        except Exception as error:
+            self._give_up(error)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Lightning's own scalars (mean over seeds) are in the records already."""
@@ -203,16 +237,17 @@ class SeedWandb(Logger):
         if runs:
             with ThreadPoolExecutor(len(runs)) as pool:  # all of them wait for the same server: at the same time
                 unsent = sum(pool.map(_finish, runs))
-            if unsent:
+            if unsent and not self._over:
                 self.say(f"does not answer ({unsent} of {len(runs)} runs not sent in full)")
 
 
 def _finish(run: Any) -> bool:
-    """Finish one run; whether W&B does not have all of it, because it did not answer in time. Its folder is marked."""
+    """Finish one run; whether W&B does not have all of it: no answer in time, say. Its folder is marked."""
     try:
         run.finish()
-    except TimeoutError:
-        (Path(run.dir).parent / UNSENT).touch()
+    except Exception:
+        with suppress(OSError):
+            (Path(run.dir).parent / UNSENT).touch()
         return True
     return False
 

@@ -3,6 +3,7 @@
 Shape legend: R seeds trained side by side · B batch · V held-out lists · S slots · N items.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +23,7 @@ from selector.networks import Network
 from selector.noise import SeedNoise
 from selector.optimizer import OptimizerOptions, clip_per_seed
 from selector.problems import Problem
-from selector.processes import mean_over_processes
+from selector.processes import end_with, mean_over_processes
 from selector.schedules import EntropyBonus, Schedule
 from selector.strategies import Strategy
 
@@ -123,6 +124,7 @@ class SelectorModule(pl.LightningModule):
         self.recorded_loss: float | None = None
         self.divergence = Divergence(len(network.seeds))
         self._noise: dict[str, SeedNoise] = {}
+        self._made_by = os.getpid()
 
     # ---- what happens in a step -------------------------------------------------------------------------------
 
@@ -204,6 +206,7 @@ class SelectorModule(pl.LightningModule):
     # ---- data and validation ----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        end_with(self._made_by)  # in processes that Lightning forked
         shard = (self.trainer.global_rank, self.trainer.world_size)
         device = self.trainer.strategy.root_device
         seeds = self.network.seeds

@@ -1,6 +1,9 @@
 """Which of the processes that train together this one is. Importing this module does not import torch."""
 
+import ctypes
 import os
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +16,23 @@ def is_lead() -> bool:
     Lightning numbers its processes in LOCAL_RANK (and NODE_RANK), torchrun in RANK, SLURM in SLURM_PROCID.
     """
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed when the process ``parent`` that forked it ends, however it ends; Linux only.
+
+    Else it would train on, and keep the lock of the run folder that it was born with. In ``parent`` itself this does
+    nothing.
+
+    Args:
+        parent: its process id.
+    """
+    if os.getpid() == parent or sys.platform != "linux":
+        return
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG, see prctl(2)
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def cluster_plugins() -> list[Any]:

@@ -22,6 +22,7 @@ from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
 from selector.provenance import device, git_state, versions
 from selector.report.convergence import draw_convergence
+from selector.same_run import run_digest
 from selector.stopping import Stopped
 from selector.sweep import RESULT
 from selector.training import Result, fit
@@ -71,13 +72,15 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
             experiment,
             folder=folder,
             resume=resuming,
-            about=about(cfg),
+            about={**about(cfg), "run_digest": run_digest(cfg)},
             loggers=[logger] if logger is not None else [],
             console=console,
         )
     except (KeyboardInterrupt, OSError) as error:
         if isinstance(error, Stopped) and error.step is not None:
             console.print(f"Stopped at step {error.step}, which {folder}/checkpoints/{LAST} holds.", **LINE)
+        elif isinstance(error, Stopped) and exists(folder):
+            console.print(f"Stopped; the step is not saved, the newest checkpoint in {folder} is an older one.", **LINE)
         if exists(folder):
             console.print(f"Go on with: python train.py resume={folder}", **LINE)
         raise

@@ -272,7 +272,7 @@ def fit(
             if not lightning.interrupted:
                 raise
             # Lightning turns KeyboardInterrupt into exit status 1.
-            if requests.stopped_at is None:
+            if requests.stopped_at is None and (checkpoints is None or checkpoints.written):
                 raise KeyboardInterrupt from None
             raise Stopped(requests.signum or Stopped().signum, requests.stopped_at) from None
     if not history.records and history.path is not None:

@@ -192,3 +192,10 @@ def test_the_table_and_the_result_name_the_failed_seed(
     result = json.loads((tmp_path / "outputs/x/result.json").read_text())
     assert result["failed"] == [{"seed": 7, "step": 13}]
     assert [row["regret"] is None for row in result["final"]["per_seed"]] == [True, False]
+
+
+def test_when_all_seeds_have_failed_no_validation_is_waited_for(tmp_path: Path) -> None:
+    watch, poison = Watch(0), [Poison(5, 0, math.nan), Poison(5, 1, math.nan)]
+    with pytest.raises(FloatingPointError, match="all 2 seeds failed, the last at step 5:"):
+        train_in(tmp_path, ["seeds=2"], callbacks=[*poison, watch])
+    assert len(watch.seen) == 5

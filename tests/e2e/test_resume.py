@@ -14,6 +14,7 @@ import torch
 
 from selector import Result, fit
 from selector.config import build_experiment
+from selector.files import sole_process
 from selector.launch import main
 from selector.recording import read_history
 from tests.support import CONFIGS, ROOT, compose, names
@@ -227,3 +228,34 @@ def test_going_on_with_fewer_steps_is_refused_and_changes_nothing(
     assert start(tmp_path, monkeypatch, "resume=outputs/x", "max_steps=20", "logger=none") == 2
     assert capsys.readouterr().err == "error: max_steps=20: the run in outputs/x is at step 30 already\n"
     assert {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*") if path.is_file()} == before
+
+
+def test_a_process_that_finds_the_folder_taken_leaves_all_in_it_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sole_process(tmp_path / "outputs/x"):
+        assert start(tmp_path, monkeypatch, *SMALL, "max_steps=10") == 2
+    assert capsys.readouterr().err == "error: name=outputs/x: another process is running in this folder\n"
+    assert [path.name for path in (tmp_path / "outputs/x").iterdir()] == [".lock"]
+
+
+def test_the_checkpoint_itself_says_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the files in .hydra/ are another run's, or are gone."""
+    other = [*SMALL, "max_steps=40", "resume=auto", "network.width=9"]
+    assert start(tmp_path, monkeypatch, *SMALL, "max_steps=20") == 0
+    config = tmp_path / "outputs/x/.hydra/config.yaml"
+    theirs = config.read_text()
+    assert "width: 8" in theirs
+    for ours in (theirs.replace("width: 8", "width: 9"), None):
+        if ours is None:
+            config.unlink()
+        else:
+            config.write_text(ours)
+        capsys.readouterr()
+        assert start(tmp_path, monkeypatch, *other) == 2
+        err = capsys.readouterr().err
+        assert err == "error: resume=outputs/x: its checkpoint was written by a run with another configuration\n"
+    assert start(tmp_path, monkeypatch, *other[:-1]) == 0
+    assert [r.step for r in read_history(tmp_path / "outputs/x/metrics.csv").records] == [0, 10, 20, 30, 40]

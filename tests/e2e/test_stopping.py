@@ -12,8 +12,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import torch
 
-from selector.checkpoints import DamagedCheckpoint, read_checkpoint
+from selector.checkpoints import DamagedCheckpoint, newest, read_checkpoint
 from selector.recording import Record, read_history
 from selector.stopping import Stopped
 from tests.e2e.test_resume import SMALL, assert_same_run, checkpoint, start, train_in, values
@@ -165,6 +166,28 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert steps["best.ckpt"] == min(trained, key=regret).step
 
 
+def test_the_best_one_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """What damages the newest checkpoint in place must not damage the best one as well."""
+    train_in(tmp_path, ["max_steps=10"])
+    last, best = (tmp_path / "checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    assert not last.samefile(best)
+    assert last.read_bytes() == best.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["noise", "optimizer_states"])
+def test_a_checkpoint_without_what_a_continuation_needs_is_passed_over(part: str, tmp_path: Path) -> None:
+    train_in(tmp_path / "whole", [])
+    train_in(tmp_path / "part", [])
+    last = tmp_path / "part/checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    del (content["selector"] if part == "noise" else content)[part]
+    torch.save(content, last)
+    found = newest(tmp_path / "part")
+    assert found.note == f"{last} cannot be gone on from: {part} is missing: going on from previous.ckpt, step 20"
+    train_in(tmp_path / "part", [], resume=True)
+    assert_same_run(tmp_path / "part", tmp_path / "whole")
+
+
 def damage(path: Path, how: str) -> None:
     """Damage a file, but not those that share its bytes."""
     content = bytearray(path.read_bytes())
@@ -265,6 +288,14 @@ def test_if_told_to_the_training_goes_on_without_checkpoints(size: int, tmp_path
     with largest_file(10**8):
         train_in(tmp_path / "full", [], callbacks=[FillDisk(5, size, until=21)], checkpoints_required=False)
     assert_same_run(tmp_path / "full", tmp_path / "whole")
+
+
+def test_a_stop_whose_checkpoint_cannot_be_written_does_not_claim_it(tmp_path: Path) -> None:
+    disk_then_signal = [FillDisk(12, 9000), Send(15, signal.SIGTERM)]
+    with largest_file(10**8), pytest.raises(Stopped) as stopped:
+        train_in(tmp_path, [], callbacks=disk_then_signal, checkpoints_required=False)
+    assert (stopped.value.signum, stopped.value.step) == (signal.SIGTERM, None)
+    assert checkpoint(tmp_path)["global_step"] == 10
 
 
 def test_a_full_disk_on_the_command_line_is_one_line_and_exit_code_3(

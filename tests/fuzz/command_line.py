@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from functools import cache
 
-from selector.launch import flatten
+from selector.same_run import flatten
 from tests.support import compose
 
 VALUES = (

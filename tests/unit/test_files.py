@@ -1,5 +1,7 @@
 """Files are the old ones or the new ones, never half of each."""
 
+import errno
+import fcntl
 import json
 from pathlib import Path
 
@@ -58,3 +60,16 @@ def test_json_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match=f"run={path}: is damaged"):
         read_json(path)
+
+
+def test_a_file_system_without_locks_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with sole_process(tmp_path):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{tmp_path}: no locks here (No locks available): nothing keeps a second process out of this folder"

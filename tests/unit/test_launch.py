@@ -6,7 +6,8 @@ import pytest
 from hydra import initialize_config_dir
 
 from selector.errors import InvalidInput
-from selector.launch import claim, continue_run, explain, flatten, jobs
+from selector.launch import claim, continue_run, explain, jobs
+from selector.same_run import flatten
 from tests.support import CONFIGS, compose
 
 
