@@ -100,7 +100,7 @@ class ActorCritic:
             learned = torch.arange(len(rows)) % _KEPT_BACK != 0
             to, R = critic.buffer.rows.device, len(critic.seeds)
             critic.buffer.add(rows[learned].to(to).expand(R, -1, -1), rewards[learned].to(to).expand(R, -1))
-        elif critic.warmup:
+        if critic.warmup:
             critic.buffer.add(*self._observe(network, critic.warmup, 1.0))
         critic.standardise()
         for _ in range(critic.warmup_updates):

@@ -125,8 +125,12 @@ class Experiment:
     critic: "LearnedCritic | None" = None
 
 
-def build_experiment(cfg: DictConfig) -> Experiment:
+def build_experiment(cfg: DictConfig, *, measuring: bool = False) -> Experiment:
     """Build all objects that ``cfg`` describes. Nothing is written, no device is touched.
+
+    Args:
+        cfg: the run.
+        measuring: nothing will be trained: a learned critic, and the table of past picks it wants, are left out.
 
     Raises:
         InvalidInput: naming the first key that is wrong.
@@ -167,7 +171,7 @@ def build_experiment(cfg: DictConfig) -> Experiment:
     trainer = trainer_arguments(cfg)
     trust = trusted(cfg)
     seeds = range(cfg.seed, cfg.seed + cfg.seeds)
-    critic, learned = build_judges(cfg, trust, sizes, seeds)
+    critic, learned = build_judges(cfg, trust, sizes, seeds, measuring=measuring)
     items = build(cfg["items"], "items", Items, trust=trust, **sizes)  # type: ignore[type-abstract]
     with under("problem"):
         problem = Problem(items, critic, **plain(cfg)["problem"])
@@ -188,7 +192,8 @@ def build_experiment(cfg: DictConfig) -> Experiment:
         network = Standardised(network, items.scale)
     check_fit(problem, network, strategy)
     check_queries(cfg, strategy.queries(problem.S, problem.N))
-    check_actor_critic(problem, learned, strategy, trainer)
+    if not measuring:
+        check_actor_critic(problem, learned, strategy, trainer)
     if is_own(cfg.critic._target_):
         check_critic(problem, strategy.needs_gradient)
     if cfg.get("reward") is not None and cfg.reward._target_ is not None and is_own(cfg.reward._target_):
@@ -199,9 +204,11 @@ def build_experiment(cfg: DictConfig) -> Experiment:
 
 
 def build_judges(
-    cfg: DictConfig, trust: Sequence[str], sizes: Mapping[str, int], seeds: Sequence[int]
+    cfg: DictConfig, trust: Sequence[str], sizes: Mapping[str, int], seeds: Sequence[int], *, measuring: bool = False
 ) -> "tuple[Critic, LearnedCritic | None]":
     """What choices are measured by, and the learned critic that the selector is trained through, if there is one.
+
+    With ``measuring`` a learned critic is not built, nor is its table read.
 
     Raises:
         InvalidInput: naming the key of ``critic`` or ``reward`` that is wrong.
@@ -220,6 +227,8 @@ def build_judges(
             because = "must be a black box: reward=noisy_target, or reward._target_=my_module.my_reward"
             raise InvalidInput("reward", None, because)
         raise InvalidInput("reward", reward.title, "is for critic=learned, or critic=black_box")
+    if measuring and reward is not None:
+        return black_box(reward), None
     critic = build_critic(cfg.critic, trust, **sizes, **known)
     if reward is None:
         return critic, None

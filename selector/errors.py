@@ -18,6 +18,8 @@ class InvalidInput(ValueError):
 
     def under(self, group: str) -> "InvalidInput":
         """The same error with the key seen from one level further out: ``value`` becomes ``tau.value``."""
+        if self.key.startswith("problem."):  # a size is the problem's, whoever refuses it
+            return self
         return InvalidInput(f"{group}.{self.key}" if self.key else group, self.given, self.allowed)
 
     def __str__(self) -> str:

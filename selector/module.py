@@ -112,6 +112,7 @@ class SelectorModule(pl.LightningModule):
         self.actor_critic = None if critic is None else ActorCritic(problem, critic)
         box = problem.critic
         # Measured by what is expected, trained on what is seen.
+        self._critic_at = -1
         self.questions: Questions | None = None
         if critic is None and isinstance(box, BlackBox | SeparableBlackBox):
             self.questions = Questions(box.reward, network.seeds)
@@ -138,7 +139,9 @@ class SelectorModule(pl.LightningModule):
 
     def objective(self) -> Tensor:
         """The sum over seeds of the surrogate's mean over a fresh batch: seeds do not mix their gradients."""
-        if self.actor_critic is not None:
+        step = self.trainer.global_step
+        if self.actor_critic is not None and step != self._critic_at:  # once, however many batches are accumulated
+            self._critic_at = step
             with torch.autocast(self.device.type, enabled=False):
                 self.actor_critic.step(self.network)
         batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
@@ -261,6 +264,7 @@ class SelectorModule(pl.LightningModule):
             "asked": None if self.questions is None else self.questions.asked,
             "columns": self.problem.items.columns,
             "items": self.problem.items.checksum,
+            "table": None if self.critic is None else self.critic.checksum,
             "evaluated": self.evaluated_step == self.trainer.global_step,
             "max_steps": self.max_steps,
             "divergence": self.divergence.state(),

@@ -160,7 +160,7 @@ def evaluate_run(
     path = folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint]
     state = chosen_checkpoint(path)
     history = given_history(folder / "metrics.csv")
-    experiment = build_experiment(cfg)
+    experiment = build_experiment(cfg, measuring=True)
     network, problem = experiment.network, experiment.problem
     fill(network, under(state["state_dict"], "network."), path)
     step = state["global_step"]

@@ -226,9 +226,8 @@ def _critic(
 ) -> tuple[Critic | None, str | None]:
     """The run's critic, or why it is not known here: it may be code that lies elsewhere."""
     try:
-        critic, _ = build_judges(
-            cfg, cfg.trust, sizes, [0]
-        )  # of a learned critic the black box: picks are judged by that
+        # Of a learned critic the black box: picks are judged by that.
+        critic, _ = build_judges(cfg, cfg.trust, sizes, [0], measuring=True)
     except InvalidInput as error:
         return None, str(error)
     fill(critic, under(state, "problem.critic."), path)

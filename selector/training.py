@@ -187,7 +187,7 @@ def fit(
     folder = None if folder is None else Path(folder)
     if resume and (folder is None or not exists(folder)):
         raise InvalidInput("resume", folder, "no checkpoint is there to go on from")
-    found = check_resume(folder, steps, problem.items) if resume and folder is not None else None
+    found = check_resume(folder, steps, problem.items, critic) if resume and folder is not None else None
 
     calls = choose_steps_per_call(
         steps_per_call,
@@ -285,17 +285,21 @@ def fit(
     return network, result
 
 
-def check_resume(folder: Path, steps: int, items: Items) -> Found:
+def check_resume(folder: Path, steps: int, items: Items, critic: LearnedCritic | None = None) -> Found:
     """The checkpoint to go on from.
 
     Raises:
-        InvalidInput: when no checkpoint is sound, the run is further than it should get, or began with other items.
+        InvalidInput: when no checkpoint is sound, the run is further than it should get, or began with other items or
+            another table.
     """
     found = newest(folder)
     if found.content["selector"].get("items") != items.checksum:
         raise InvalidInput(
             "items", type(items).__name__, f"the file is not the one that the run in {folder} began with"
         )
+    began = found.content["selector"]
+    if critic is not None and began.get("table", critic.checksum) != critic.checksum:
+        raise InvalidInput("critic.table", None, f"the file is not the one that the run in {folder} began with")
     if found.step > steps:
         raise InvalidInput("max_steps", steps, f"the run in {folder} is at step {found.step} already")
     if found.step == steps and not found.content["selector"]["evaluated"]:

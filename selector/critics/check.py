@@ -77,14 +77,14 @@ def _check_per_list(
 
 def _check_gradient(critic: Critic, slots: Tensor, batch: Batch) -> None:
     leaf = slots.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        losses = _judge(critic, leaf, batch)
+    with torch.enable_grad():  # judged twice: a compiled function's graph can be gone through only once
+        losses, one_list = _judge(critic, leaf, batch), _judge(critic, leaf, batch)[0, 0]
     because = "an estimator that needs none (strategy=rloo), or critic=learned for a black box"
     if not losses.requires_grad:
         raise _refuse(critic, f"not differentiable: no gradient reaches the slots; mend it, or take {because}")
     try:
-        (grad,) = torch.autograd.grad(losses.sum(), leaf, retain_graph=True, allow_unused=True)
-        (first,) = torch.autograd.grad(losses[0, 0], leaf, allow_unused=True)
+        (grad,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
+        (first,) = torch.autograd.grad(one_list, leaf, allow_unused=True)
     except RuntimeError as error:
         raise _refuse(critic, f"not differentiable: {in_words(error)}") from error
     if grad is None or not grad.any():
@@ -104,11 +104,14 @@ def _differ(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
 
 def _judge(critic: Critic, slots: Tensor, batch: Batch) -> Tensor:
     try:
-        losses: Tensor = critic(slots, batch)
+        passed = slots.clone()
+        losses: Tensor = critic(passed, batch)
     except WrongShape as error:
         raise _refuse(critic, str(error)) from error
     except Exception as error:
-        raise _refuse(critic, f"raised {in_words(error)}") from error
+        raise _refuse(critic, f"failed on a few lists drawn to try it: {in_words(error)}") from error
+    if not torch.equal(passed, slots):
+        raise _refuse(critic, "changes its slots in place: must leave them as they are, slots = slots - 5 is fine")
     if not isinstance(losses, Tensor) or losses.shape != slots.shape[:-2]:
         given = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise _refuse(critic, f"shape: gave {given} for slots {list(slots.shape)}; must give {list(slots.shape[:-2])}")

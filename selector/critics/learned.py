@@ -4,10 +4,12 @@ Shape legend: Q critic queries · R seeds trained side by side · E members of t
 dims · S slots · D features per item · C features per list · F = S·D + C.
 """
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from omegaconf import MISSING
 from torch import Tensor
 
 from selector.batch import Batch
@@ -42,7 +44,7 @@ class LearnedCritic(Critic):
         observations: picks of every selector step whose reward is asked; 0: none after the warm-up.
         explore: share of them that are uniformly random choices, in [0, 1]; the others are drawn from softmax(l).
         buffer: observations of each seed that are remembered.
-        warmup: uniformly random choices whose reward is asked before the selector's first step.
+        warmup: uniformly random choices whose reward is asked before the selector's first step, beside a table's.
         warmup_updates: updates before the selector's first step.
         target_decay: share of the target ensemble that stays at every update, in [0, 1).
         table: a file of past picks and rewards, which the buffer begins with; see
@@ -60,6 +62,8 @@ class LearnedCritic(Critic):
     in_std: Tensor
     out_mean: Tensor
     out_std: Tensor
+    table: tuple[Tensor, Tensor] | None
+    checksum: int | None
 
     def __init__(
         self,
@@ -92,16 +96,25 @@ class LearnedCritic(Critic):
         for key, share in (("explore", explore), ("target_decay", target_decay)):
             if not 0 <= share <= 1 or (key == "target_decay" and share == 1):
                 raise InvalidInput(key, share, "must be >= 0 and " + ("< 1" if key == "target_decay" else "<= 1"))
-        self.table = None
-        if table is not None:
+        if members == 1 and pessimism:
+            raise InvalidInput("pessimism", pessimism, "must be 0 with members=1: one network disagrees with nobody")
+        self.table, self.checksum, past = None, None, 0
+        if table is not None and table != MISSING:
             from selector.critics.table import read_table
 
             self.table = read_table(Path(table), S, D, C)
-            buffer = max(buffer, len(self.table[1]))
+            past = len(self.table[1])
+            self.checksum = zlib.crc32(self.table[1].numpy().tobytes(), zlib.crc32(self.table[0].numpy().tobytes()))
+        elif warmup == 0:
+            raise InvalidInput(
+                "table", None, "is missing: past picks and rewards (critic.table=past.npz); or warmup >= 2"
+            )
         elif warmup < 2:
             raise InvalidInput("warmup", warmup, "must be >= 2: a critic that has seen nothing misleads")
-        if max(warmup, observations) > buffer:
-            raise InvalidInput("buffer", buffer, f"must be >= warmup and observations ({max(warmup, observations)})")
+        least = max(past + warmup, observations)
+        if least > buffer:
+            because = "the table's rows and warmup" if past else "warmup and observations"
+            raise InvalidInput("buffer", buffer, f"must be >= {because} ({least})")
         self.seeds, self.members, self.pessimism = tuple(seeds), members, pessimism
         self.lr, self.weight_decay, self.rows, self.updates = lr, weight_decay, rows, updates
         self.observations, self.explore, self.warmup = observations, explore, warmup

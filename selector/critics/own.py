@@ -20,6 +20,8 @@ from selector.critics.base import Critic
 from selector.errors import InvalidInput
 from selector.targets import in_words, is_function_of, is_own, locate
 
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 class WrongShape(ValueError):
     """What a critic gave is not one loss per list."""
@@ -90,6 +92,11 @@ def bind(function: Callable[..., Any], options: dict[str, Any], key: str, passed
     parameters = list(inspect.signature(function).parameters.items())
     if not parameters:
         raise InvalidInput(f"{key}._target_", name, "takes no arguments; must take the filled slots")
+    given = {*options, *passed}
+    missing = [n for n, p in parameters[1:] if p.default is p.empty and p.kind not in _VARIADIC and n not in given]
+    if missing:
+        because = f"{name} needs it; what is given with every call must be named {' or '.join(passed)}"
+        raise InvalidInput(f"{key}.{missing[0]}", None, because)
     check_options(name, dict(parameters[1:]), hints_of(function), options, key, passed)
     return partial(function, **options) if options else function
 
@@ -127,5 +134,8 @@ def build_critic(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> C
         assert callable(target)
         return OwnCritic(bind(target, options, key, ["context"]), path)
     raise InvalidInput(
-        f"{key}._target_", path, "must be a torch.nn.Module, a selector.critics.Critic, or a function written there"
+        f"{key}._target_",
+        path,
+        "must be a class (torch.nn.Module or selector.critics.Critic), or a function written there with def; "
+        "call anything else, such as a partial or an object, from one",
     )

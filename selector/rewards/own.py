@@ -113,7 +113,7 @@ def build_reward(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> R
             raise InvalidInput(f"{key}.expected", truth, "is for functions; a class has a method expected")
         if not (isinstance(target, type) and issubclass(target, Reward)):
             raise InvalidInput(
-                f"{key}._target_", path, "must be a function written there, or a selector.rewards.Reward"
+                f"{key}._target_", path, "must be a function written there with def, or a selector.rewards.Reward"
             )
     return build(node, key, Reward, trust=trust, **given)  # type: ignore[type-abstract]
 
@@ -154,10 +154,16 @@ def check_reward(problem: "Problem") -> None:
         few = reward.expected(slots[:3], None if context is None else context[:3])
         truth = reward.expected(slots, context)
     except ValueError as error:
-        because = str(error) if str(error).startswith("shape: ") else f"raised {in_words(error)}"
+        because = (
+            str(error)
+            if str(error).startswith("shape: ")
+            else f"failed on a few lists drawn to try it: {in_words(error)}"
+        )
         raise InvalidInput("reward", reward.title, because) from error
     except Exception as error:
-        raise InvalidInput("reward", reward.title, f"raised {in_words(error)}") from error
+        raise InvalidInput(
+            "reward", reward.title, f"failed on a few lists drawn to try it: {in_words(error)}"
+        ) from error
     for values in (first, truth):
         try:
             finite(reward, values)

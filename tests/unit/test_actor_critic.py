@@ -107,7 +107,14 @@ def test_a_table_alone_trains_it_and_the_reward_is_never_asked(tmp_path: Path) -
     rng, reward = np.random.default_rng(0), Sum()
     slots = rng.uniform(size=(400, 2, 1)).astype(np.float32)
     np.savez(tmp_path / "past.npz", slots=slots, reward=slots.sum((1, 2)))
-    table = {"table": str(tmp_path / "past.npz"), "observations": 0, "updates": 0, "warmup": 0, "warmup_updates": 400}
+    table = {
+        "table": str(tmp_path / "past.npz"),
+        "observations": 0,
+        "updates": 0,
+        "warmup": 0,
+        "warmup_updates": 400,
+        "buffer": 512,
+    }
     _, critic, result = trained((0, 1), reward, steps=200, **table)
     assert reward.seen == []
     assert critic.buffer.added == 360, "a tenth is kept back"
@@ -115,6 +122,57 @@ def test_a_table_alone_trains_it_and_the_reward_is_never_asked(tmp_path: Path) -
     assert first == last, "frozen"
     assert max(last) < 0.1
     assert max(result.metrics["regret"]) < 0.4
+
+
+def past(path: Path, rows: int, seed: int = 0) -> str:
+    slots = np.random.default_rng(seed).uniform(size=(rows, 2, 1)).astype(np.float32)
+    np.savez(path, slots=slots, reward=slots.sum((1, 2)))
+    return str(path)
+
+
+def test_a_table_and_a_warm_up(tmp_path: Path) -> None:
+    reward, table = Sum(), past(tmp_path / "past.npz", 100)
+    _, critic, _ = trained((0,), reward, steps=1, table=table, warmup=64, observations=0)
+    assert (critic.buffer.added, [len(slots) for slots in reward.seen]) == (90 + 64, [64])
+    with pytest.raises(InvalidInput, match=r"^buffer=150: must be >= the table's rows and warmup \(164\)"):
+        LearnedCritic(S=2, D=1, **{**SMALL, "table": table, "buffer": 150})
+
+
+def test_a_run_goes_on_with_its_own_table_alone(tmp_path: Path) -> None:
+    def run(steps: int, **options: Any) -> None:
+        problem = Problem(Uniform(0.0, 1.0), black_box(Sum()), N=4, S=2)
+        critic = LearnedCritic(S=2, D=1, **{**SMALL, "table": str(tmp_path / "past.npz")})
+        sizes: dict[str, Any] = {"steps": steps, "batch_size": 4, "val_every": 2, "held_out": 4}
+        network = MLP(N=4, S=2, width=4)
+        fit(problem, network, STGumbel(), critic=critic, folder=tmp_path / "run", **sizes, **options)
+
+    past(tmp_path / "past.npz", 50)
+    run(2)
+    run(4, resume=True)
+    past(tmp_path / "past.npz", 50, seed=1)
+    with pytest.raises(InvalidInput, match=r"critic\.table=.*is not the one"):
+        run(6, resume=True)
+
+
+def test_measuring_needs_no_table() -> None:
+    from selector.config import build_experiment
+    from tests.support import compose
+
+    cfg = compose("critic=offline", "reward=noisy_target", "critic.table=gone.npz")
+    assert build_experiment(cfg, measuring=True).critic is None
+    with pytest.raises(InvalidInput, match=r"critic\.table=gone\.npz"):
+        build_experiment(cfg)
+    with pytest.raises(InvalidInput, match=r"critic\.table=.*is missing"):
+        build_experiment(compose("critic=offline", "reward=noisy_target"))
+
+
+def test_accumulated_batches_are_one_step_of_the_critic() -> None:
+    reward = Sum()
+    problem = Problem(Uniform(0.0, 1.0), black_box(reward), N=4, S=2)
+    critic = LearnedCritic(S=2, D=1, **SMALL)
+    more: dict[str, Any] = {"batch_size": 4, "val_every": 2, "held_out": 4, "trainer": {"accumulate_grad_batches": 3}}
+    fit(problem, MLP(N=4, S=2, width=4), STGumbel(), steps=4, critic=critic, **more)
+    assert [len(slots) for slots in reward.seen] == [64, *[16] * 4]
 
 
 @pytest.mark.parametrize("name", sorted(set(names("strategy")) - {"supervised", "st_gumbel_sequential"}))

@@ -67,7 +67,7 @@ def test_the_buffer_keeps_the_newest() -> None:
 
 
 def test_scales_are_those_of_each_seeds_buffer() -> None:
-    critic = small(members=1)
+    critic = small(members=1, pessimism=0.0)
     rows = torch.randn(2, 40, 2, generator=generator()) * torch.tensor([1.0, 5.0]).view(2, 1, 1) + 2.0
     critic.buffer.add(rows, 7.0 * rows.sum(-1))
     critic.standardise()
@@ -86,6 +86,8 @@ def test_scales_are_those_of_each_seeds_buffer() -> None:
         ({"explore": 1.5}, "explore"),
         ({"target_decay": 1.0}, "target_decay"),
         ({"warmup": 1}, "warmup"),
+        ({"warmup": 0}, "table"),
+        ({"members": 1, "pessimism": 0.5}, "pessimism"),
         ({"buffer": 7}, "buffer"),
         ({"activation": "cube"}, "activation"),
         ({"table": "nowhere.npy"}, "table"),

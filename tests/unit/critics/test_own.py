@@ -46,6 +46,15 @@ class Native(Critic):
 def function(slots, target: float = 0.5):
     return (slots - target).square().sum((-1, -2))
 
+def with_c(slots, c):
+    return slots.sum((-1, -2)) * c
+
+class Instance:
+    def __call__(self, slots):
+        return slots.sum((-1, -2))
+
+instance = Instance()
+
 def nothing():
     return 0
 
@@ -118,6 +127,8 @@ def test_a_function_gets_its_options() -> None:
         ("Module", {"depth": 1}, ["critic.depth", "no option"]),
         ("Module", {"S": 1}, ["critic.S", "is set elsewhere"]),
         ("nothing", {}, ["critic._target_", "takes no arguments"]),
+        ("with_c", {}, ["critic.c", "must be named context"]),
+        ("instance", {}, ["critic._target_", "with def"]),
         ("number", {}, ["critic._target_", "torch.nn.Module"]),
         ("NoModule", {}, ["critic._target_", "torch.nn.Module"]),
         ("Raises", {}, ["RuntimeError: no weights are here"]),
@@ -146,9 +157,10 @@ UNFIT: list[tuple[str, Callable[[Tensor], Any]]] = [
     ("shape: gave []", lambda x: x.sum()),
     ("shape: gave [64, 1]", lambda x: near(x).unsqueeze(-1)),
     ("shape: gave float", lambda x: float(x.sum())),
-    ("raised RuntimeError", lambda x: x @ x),
+    ("failed on a few lists drawn to try it: RuntimeError", lambda x: x @ x),
     ("not finite", lambda x: (x - 1.0).sum((-1, -2)).sqrt()),
     ("not finite", lambda x: near(x) / 0.0),
+    ("changes its slots in place", lambda x: near(x.sub_(5.0))),
     ("not deterministic", lambda x: near(x) * torch.rand(len(x), generator=GENERATOR)),
     ("not per list: the loss of a list changed", lambda x: near(x) - near(x).mean()),
     ("not per list: the loss of a list changed", lambda x: (x - x.mean(0)).square().sum((-1, -2))),
@@ -174,6 +186,25 @@ def test_an_unfit_critic_is_refused_with_the_reason(because: str, judge: Callabl
 
 def test_without_a_gradient_where_none_is_needed() -> None:
     check_critic(problem(OwnCritic(lambda x: (x > 0.5).float().sum((-1, -2)), "mine.judge")), gradient=False)
+
+
+class Once(torch.autograd.Function):
+    """As a compiled function: what its backward pass needs is gone after it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.kept = x.detach()
+        return near(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        kept = ctx.kept
+        del ctx.kept
+        return 2 * (kept - 0.5) * grad[:, None, None]
+
+
+def test_a_graph_is_gone_through_once() -> None:
+    check_critic(problem(OwnCritic(lambda x: Once.apply(x), "mine.judge")), gradient=True)
 
 
 def test_context_reaches_the_critic_of_its_list() -> None:
