@@ -8,6 +8,7 @@ from pathlib import Path
 
 from selector.bench import SECTIONS
 from selector.errors import InvalidInput
+from selector.stopping import Stopped, TerminateAsStopped
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 not all runs could be sent or not every metric was the same again, 2 bad input,
-        3 training failed, 130 interrupted.
+        3 training failed, 130 interrupted, 143 stopped by SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="python -m selector", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reproducing = commands.add_parser("reproduce", help="run a run again, and say whether every metric is the same")
     reproducing.add_argument("run", type=Path, help="a finished run's folder")
     reproducing.add_argument("--out", type=Path, help="the new run's folder (default: <run>-again)")
+    reproducing.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
     reproducing.set_defaults(do=_reproduce)
     probing = commands.add_parser("probe", help="bias and variance of gradient estimators on a problem")
     probing.add_argument("overrides", nargs="*", help="as for train.py: problem=sum_target strategy=st_sampled,reinmax")
@@ -89,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
-        return 130
+        return stop.exit_code if isinstance(stop, Stopped) else 130
 
 
 def _add_trained(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +158,12 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     from selector.reproduce import reproduce
 
-    return reproduce(arguments.run, arguments.out, Console())
+    with TerminateAsStopped():
+        try:
+            return reproduce(arguments.run, arguments.out, Console(), arguments.trust)
+        except (FloatingPointError, OSError) as error:
+            print(f"failed: {arguments.run}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            return 3
 
 
 def _probe(arguments: argparse.Namespace) -> int:

@@ -432,8 +432,10 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
     for path in (stored, stored.with_name("hydra.yaml"), folder / needs):
         if not path.is_file():
             raise InvalidInput("run", folder, f"is no run folder: {path.relative_to(folder)} is missing")
+    reading = ".hydra/hydra.yaml"
     try:
         hydra = OmegaConf.load(stored.with_name("hydra.yaml"))
+        reading = ".hydra/config.yaml"
         # ${hydra:…} in a stored configuration means the Hydra of that run, not of this process.
         OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
         cfg = OmegaConf.merge(OmegaConf.structured(Schema), OmegaConf.load(stored))  # with types, and what is new
@@ -445,5 +447,5 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
             raise ValueError(f"it says nothing of {min(OmegaConf.missing_keys(cfg))}")
     except Exception as error:  # yaml and OmegaConf raise a dozen kinds for what is no configuration
         because = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InvalidInput("run", folder, f".hydra does not describe a run ({because[:120]})") from None
+        raise InvalidInput("run", folder, f"{reading} does not describe a run ({because[:120]})") from None
     return cfg

@@ -95,6 +95,27 @@ def write_json(path: Path, content: dict[str, Any] | list[Any]) -> None:
         temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path, key: str = "run") -> dict[str, Any]:
+    """A JSON object that anyone may have written.
+
+    Args:
+        path: the file.
+        key: what a message names, beside the file.
+
+    Raises:
+        InvalidInput: when it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(key, path, f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise InvalidInput(key, path, "is damaged: it holds no JSON object")
+    return content
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(v) for key, v in value.items()}

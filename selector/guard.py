@@ -3,8 +3,10 @@
 Importing this module does not import torch.
 """
 
-from collections.abc import Iterator
+import os
+import re
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from selector.errors import InvalidInput
 from selector.launchers import BASIC, LAUNCHERS
 
 SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+# The logging that Hydra and its plugin hydra-colorlog bring. hydra_debug is left out: it writes beside the run folder.
+LOGGING = ("none", "default", "stdout", "disabled", "colorlog")
 
 GROUPS = ("problem", "items", "critic", "network", "strategy", "tau", "optimizer", "accelerator", "logger")
 
@@ -39,12 +44,13 @@ def check_hydra(cfg: DictConfig) -> None:
         raise InvalidInput("hydra.mode", hydra.mode.name, "is left to -m (--multirun)")
     if hydra.callbacks:
         raise InvalidInput("hydra.callbacks", OmegaConf.to_container(hydra.callbacks), "must be left empty")
+    for part in ("env_copy", "env_set"):  # the environment of everything that a run starts, such as git
+        if hydra.job[part]:
+            raise InvalidInput(f"hydra.job.{part}", hydra.job[part], "must be left empty; set variables outside")
+    if not re.fullmatch(r"[\w+=-][\w.+=-]*", hydra.job.name):  # the name of a log file
+        raise InvalidInput("hydra.job.name", hydra.job.name, "must be letters, digits and . _ - + =")
     for part in ("job_logging", "hydra_logging"):
-        content = OmegaConf.to_container(hydra[part], resolve=True) if hydra[part] is not None else None
-        for key, value in _leaves(content, f"hydra.{part}"):
-            made = key.rsplit(".", 1)[-1] in ("()", "class")
-            if made and not str(value).startswith(("logging.", "colorlog.")):
-                raise InvalidInput(key, value, "must be a class of the module logging")
+        _check_logging(hydra, part)
     if hydra.output_subdir != ".hydra":
         raise InvalidInput("hydra.output_subdir", hydra.output_subdir, "must be .hydra: a run is continued from there")
     for group in GROUPS:
@@ -52,15 +58,36 @@ def check_hydra(cfg: DictConfig) -> None:
             raise InvalidInput(group, "[…]", "must be one choice; several are for -m (--multirun)")
 
 
-def _leaves(content: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield from _leaves(value, f"{key}.{name}")
-    elif isinstance(content, list):
-        for value in content:
-            yield from _leaves(value, key)
-    else:
-        yield key, content
+def _check_logging(hydra: DictConfig, part: str) -> None:
+    """Refuse every logging but those that are shipped, as they are: Python calls whatever such a configuration names.
+
+    Args:
+        hydra: Hydra's own configuration.
+        part: job_logging or hydra_logging.
+
+    Raises:
+        InvalidInput: naming the key that is not as shipped.
+    """
+    choice = hydra.runtime.choices.get(f"hydra/{part}")
+    shipped = _shipped_logging(part, choice) if choice in LOGGING else None
+    if shipped is None:
+        there = ", ".join(name for name in LOGGING if _shipped_logging(part, name) is not None)
+        raise InvalidInput(f"hydra/{part}", choice, f"must be one of {there}")
+    content: Any = OmegaConf.to_container(hydra[part], resolve=False)  # some of it is known only within the run
+    for key in [*content, *shipped]:
+        if key not in shipped or key not in content or content[key] != shipped[key]:
+            raise InvalidInput(f"hydra.{part}.{key}", content.get(key), f"must be left as hydra/{part}={choice} has it")
+
+
+def _shipped_logging(part: str, choice: str) -> dict[str, Any] | None:
+    """What a choice of logging is where it comes from; None where that is not installed."""
+    for package in ("hydra", "hydra_plugins.hydra_colorlog"):
+        with suppress(ModuleNotFoundError):
+            path = files(package).joinpath("conf", "hydra", part, f"{choice}.yaml")
+            if path.is_file():
+                content: Any = OmegaConf.to_container(OmegaConf.create(path.read_text()), resolve=False)
+                return dict(content)
+    return None
 
 
 def check_run_folder(folder: Path, key: str) -> None:
@@ -83,7 +110,7 @@ def make_run_folder(folder: Path, key: str) -> None:
     """Make the folder of a run before anything else is done, so that a failure is a clear one.
 
     Raises:
-        InvalidInput: when it cannot be made.
+        InvalidInput: when it cannot be made, or not be written to.
     """
     missing: list[Path] = []
     try:
@@ -94,3 +121,5 @@ def make_run_folder(folder: Path, key: str) -> None:
             with suppress(OSError):
                 path.rmdir()
         raise InvalidInput(key, folder, f"this folder cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidInput(key, folder, "this folder may not be written to")

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selector.errors import InvalidInput
 from selector.files import write_atomically
+from selector.untrusted import reason
 
 HEADER = ["step", "samples", "seed", "key", "value"]
 
@@ -95,6 +97,18 @@ class History:
             writer.writerow(HEADER)
             for record in self.records:
                 writer.writerows(self._rows(record))
+
+
+def given_history(path: Path) -> History:
+    """:func:`read_history` for a run that a user named.
+
+    Raises:
+        InvalidInput: naming the file, when it cannot be read.
+    """
+    try:
+        return read_history(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidInput("run", path, f"cannot be read: {reason(error)}") from None
 
 
 def read_history(path: Path, keys: Collection[str] | None = None) -> History:

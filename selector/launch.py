@@ -295,8 +295,11 @@ def compose_job(overrides: Sequence[str], number: int | None = None) -> DictConf
         HydraException, OmegaConfBaseException: what is wrong with it.
     """
     cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
-    if number is not None:
-        with read_write(cfg.hydra), open_dict(cfg.hydra):
+    with read_write(cfg.hydra), open_dict(cfg.hydra):
+        # Hydra sets it within the job; job_logging=default asks for it before.
+        cfg.hydra.runtime.output_dir = "${hydra.run.dir}"
+        if number is not None:
+            cfg.hydra.runtime.output_dir = "${hydra.sweep.dir}/${hydra.sweep.subdir}"
             cfg.hydra.job.num = number
     HydraConfig.instance().set_config(cfg)
     return cfg

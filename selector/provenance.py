@@ -33,8 +33,10 @@ def git_state(root: Path | None = None) -> dict[str, Any] | None:
     root = (root or Path(selector.__file__).parent.parent).resolve()
 
     def git(*arguments: str) -> str:
-        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # only looks
-        command = ["git", "-C", str(root), *arguments]
+        # Only looks, and runs no program that variables or the checkout's own settings may name.
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CONFIG_HOME") if name in os.environ}
+        environment = {**kept, "GIT_OPTIONAL_LOCKS": "0"}
+        command = ["git", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
         return done.stdout.strip()
 

@@ -1,9 +1,8 @@
 """Run a run again in a fresh folder, and say whether every metric is the same."""
 
-import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +11,13 @@ from rich.table import Table
 
 from selector.config import load_run
 from selector.errors import InvalidInput
-from selector.files import sole_process
-from selector.history import read_history
+from selector.files import read_json, sole_process
+from selector.history import given_history
 
 # What the clock says differs from run to run.
 _CLOCK = ("seconds", "steps_per_s", "samples_per_s")
 _SHOWN = 10
+_MOST_THREADS = 4096  # a damaged file must not ask for millions
 
 
 class Difference(NamedTuple):
@@ -30,43 +30,44 @@ class Difference(NamedTuple):
     now: float | None
 
 
-def reproduce(run_folder: Path, out: Path | None, console: Console) -> int:
+def reproduce(run_folder: Path, out: Path | None, console: Console, trust: Sequence[str] = ()) -> int:
     """Run ``run_folder``'s configuration again and compare all metrics but those of the clock.
 
     Args:
         run_folder: a finished run.
         out: the fresh folder; None is ``<run folder>-again``, with a number if that is taken.
         console: where progress and differences are printed.
+        trust: packages that a ``_target_`` of the run may come from.
 
     Returns:
         0 if every metric is the same bit for bit, 1 if not.
 
     Raises:
         InvalidInput: when ``run_folder`` holds no finished run, or ``out`` is taken.
+        FloatingPointError, OSError: as :func:`selector.run.run`.
     """
-    cfg = load_run(run_folder, needs="result.json")
-    try:
-        stored = json.loads((run_folder / "result.json").read_text())
-        made = {"versions": stored["versions"], "git": stored.get("git"), "device": stored["device"]}
-    except (ValueError, KeyError, TypeError):
-        raise InvalidInput("run", run_folder, "result.json does not say where it comes from") from None
+    cfg = load_run(run_folder, needs="result.json", trust=trust)
+    stored_digest, made = _origin(run_folder / "result.json")
+    given_history(run_folder / "metrics.csv")
     import torch
 
+    from selector.config import build_experiment
     from selector.launch import claim
     from selector.provenance import device, git_state, versions
     from selector.run import digest, run
 
+    build_experiment(cfg)  # what is wrong with it is said before anything is written
     if out is None:
         out = claim(run_folder.with_name(f"{run_folder.name}-again"))
     elif out.exists() and any(out.iterdir()):
         raise InvalidInput("--out", out, "must be a new folder")
     if cfg.accelerator.accelerator == "cpu":
-        torch.set_num_threads(int(made["device"]["threads"]))
+        torch.set_num_threads(made["device"]["threads"])
     here = device(cfg.accelerator.accelerator)
     now = {"versions": versions(), "git": git_state(), "device": here}
     for line in _changes(made, now):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if stored["config_digest"] != digest(cfg):
+    if stored_digest != digest(cfg):
         console.print("the configuration in .hydra/ is not the one of result.json", highlight=False)
     if here["name"] != "cpu" and not cfg.trainer.get("deterministic"):
         console.print(
@@ -79,6 +80,27 @@ def reproduce(run_folder: Path, out: Path | None, console: Console) -> int:
         shutil.copytree(run_folder / ".hydra", out / ".hydra", dirs_exist_ok=True)
         run(cfg, out, console)
     return _report(run_folder, out, console)
+
+
+def _origin(path: Path) -> tuple[object, dict[str, Any]]:
+    """The fingerprint of the configuration in a result.json, and what :mod:`selector.provenance` said of its run.
+
+    Raises:
+        InvalidInput: when it does not hold them.
+    """
+    stored = read_json(path)
+    made = {key: stored.get(key) for key in ("versions", "git", "device")}
+    threads = made["device"].get("threads") if isinstance(made["device"], dict) else None
+    wrong = {
+        "versions": not isinstance(made["versions"], dict),
+        "git": not isinstance(made["git"], dict | None),
+        "device": not isinstance(made["device"], dict),
+        "device.threads": type(threads) is not int or not 1 <= threads <= _MOST_THREADS,
+    }
+    for key, is_wrong in wrong.items():
+        if is_wrong:
+            raise InvalidInput("run", path, f"does not say where its numbers come from: {key} is missing or wrong")
+    return stored.get("config_digest"), made
 
 
 def _report(was: Path, now: Path, console: Console) -> int:
@@ -106,7 +128,7 @@ def differences(was: Path, now: Path) -> Iterator[Difference]:
 
 
 def _numbers(path: Path) -> dict[tuple[int, int, str], float]:
-    history = read_history(path)
+    history = given_history(path)
     return {
         (record.step, seed, key): value
         for record in history.records

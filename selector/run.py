@@ -14,13 +14,13 @@ from rich.table import Table
 
 from selector.checkpoints import BEST, LAST, exists, newest
 from selector.config import Experiment, build_experiment, build_logger, plain
-from selector.files import write_json
+from selector.files import read_json, write_json
+from selector.history import given_history
 from selector.loading import chosen_checkpoint, fill, under
 from selector.logger import SeedWandb
 from selector.metrics import HeldOut, evaluate
 from selector.processes import is_lead
 from selector.provenance import device, git_state, versions
-from selector.recording import read_history
 from selector.report.convergence import draw_convergence
 from selector.same_run import run_digest
 from selector.stopping import Stopped
@@ -47,8 +47,8 @@ def run(cfg: DictConfig, folder: Path, console: Console) -> Result:
     began = time.perf_counter()
     experiment = build_experiment(cfg)
     resuming = cfg.resume is not None and exists(folder)
-    if resuming and (folder / RESULT).exists() and _recorded(folder, "config_digest") == digest(cfg):
-        result = Result.of(read_history(folder / "metrics.csv"), experiment.problem.oracle_kind)
+    if resuming and (folder / RESULT).exists() and read_json(folder / RESULT).get("config_digest") == digest(cfg):
+        result = Result.of(given_history(folder / "metrics.csv"), experiment.problem.oracle_kind)
         console.print(f"{folder} is finished already (result.json is there).", highlight=False)
         print_result(result, cfg.name, console)
         return result
@@ -159,6 +159,7 @@ def evaluate_run(
 
     path = folder / "checkpoints" / {"last": LAST, "best": BEST}[checkpoint]
     state = chosen_checkpoint(path)
+    history = given_history(folder / "metrics.csv")
     experiment = build_experiment(cfg, measuring=True)
     network, problem = experiment.network, experiment.problem
     fill(network, under(state["state_dict"], "network."), path)
@@ -168,7 +169,6 @@ def evaluate_run(
         name: value.tolist()
         for name, value in evaluate(network, problem, held_out, experiment.tau(step)).metrics.items()
     }
-    history = read_history(folder / "metrics.csv")
     samples = step * cfg.batch_size * cfg.trainer.get("accumulate_grad_batches", 1)
     seconds = history.seconds_at(step)
     result = Result(problem.oracle_kind, network.seeds, step, samples, metrics, history, seconds)
@@ -287,7 +287,3 @@ def _mean_of_finite(values: list[float]) -> float:
     """The mean over the seeds that did not diverge; infinite if all did."""
     finite = [v for v in values if math.isfinite(v)]
     return sum(finite) / len(finite) if finite else math.inf
-
-
-def _recorded(folder: Path, key: str) -> Any:
-    return json.loads((folder / RESULT).read_text()).get(key)

@@ -3,6 +3,7 @@
 import json
 import math
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from selector.__main__ import main as command
 from selector.loading import read_checkpoint
 from selector.provenance import git_state
 from selector.reproduce import Difference, differences
+from selector.stopping import Stopped
 from tests.e2e.test_resume import SMALL, start
 
 
@@ -25,6 +27,7 @@ def test_a_run_is_made_again(
     assert result["device"] == {"name": "cpu", "machine": result["device"]["machine"], "threads": 1}
     assert result["seeds"] == [0, 1]
     about = read_checkpoint(folder / "checkpoints/last.ckpt")["about"]
+    assert about.pop("run_digest")
     assert about == {key: result[key] for key in ("config_digest", "versions", "git", "device", "seeds")}
 
     capsys.readouterr()
@@ -48,6 +51,47 @@ def test_a_run_is_made_again(
 
     assert command(["reproduce", "outputs/x", "--out", "outputs/third"]) == 2
     assert capsys.readouterr().err == "error: --out=outputs/third: must be a new folder\n"
+
+    def failed(error: BaseException) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            raise error
+
+        return fail
+
+    for error, code in ((FloatingPointError("no seed\nis left"), 3), (OSError("disk full"), 3), (Stopped(15), 143)):
+        with monkeypatch.context() as patch:
+            patch.setattr("selector.run.run", failed(error))
+            assert command(["reproduce", "outputs/x", "--trust", "torch"]) == code
+        assert capsys.readouterr().err.count("\n") == 1
+
+    # What a damaged folder says: one line that names the file, and no folder is made.
+    there = set(Path("outputs").iterdir())
+    damages = [
+        ("result.json", "{", "reproduce"),
+        ("result.json", '{"versions":{},"device":{}}', "reproduce"),
+        ("result.json", '{"versions":[],"device":{"threads":1}}', "reproduce"),
+        ("result.json", '{"versions":{},"device":{"threads":true}}', "reproduce"),
+        ("result.json", '{"versions":{},"device":{"threads":1},"git":5}', "reproduce"),
+        ("metrics.csv", None, "reproduce"),
+        ("metrics.csv", None, "evaluate"),
+        ("metrics.csv", "a,b\n", "evaluate"),
+        (".hydra/config.yaml", "a: [", "evaluate"),
+        (".hydra/hydra.yaml", "a: [", "reproduce"),
+    ]
+    for name, content, what in damages:
+        before = (folder / name).read_bytes()
+        (folder / name).unlink() if content is None else (folder / name).write_text(content)
+        assert command([what, "outputs/x"]) == 2, (name, content)
+        err = capsys.readouterr().err
+        assert name in err
+        assert err.count("\n") == 1, err
+        (folder / name).write_bytes(before)
+    assert set(Path("outputs").iterdir()) == there
+
+    (folder / "result.json").write_text("{")
+    with pytest.raises(SystemExit, match="2"):
+        start(tmp_path, monkeypatch, "resume=outputs/x", "logger=none")
+    assert capsys.readouterr().err == "error: run=outputs/x/result.json: is damaged: it holds no JSON object\n"
 
 
 def test_differences_are_bit_for_bit_and_without_the_clock(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selector.errors import InvalidInput
-from selector.files import sole_process, write_atomically, write_json
+from selector.files import read_json, sole_process, write_atomically, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -46,6 +46,20 @@ def test_a_second_process_is_kept_out_until_the_first_is_done(tmp_path: Path) ->
         raise AssertionError("two in one folder")
     with sole_process(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()  # cannot be opened, by root neither
+    with pytest.raises(InvalidInput, match=f"name={tmp_path}: cannot be written to"), sole_process(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_json_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=f"run={path}: is damaged"):
+        read_json(path)
 
 
 def test_a_file_system_without_locks_is_named_in_one_line(
