@@ -1,4 +1,4 @@
-"""A sweep on the cores of this machine: Hydra's launchers start real processes, and the folders are as of one process."""
+"""A sweep on the cores of this machine: launchers start real processes, and the folders are as of one process."""
 
 import json
 import os
