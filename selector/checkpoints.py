@@ -105,7 +105,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     What ``last.ckpt`` held becomes ``previous.ckpt``.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ARG002
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ARG002 - Lightning's
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch does not say what went wrong when it writes a file itself: the disk is full, say
@@ -148,7 +148,7 @@ class Checkpoints(pl.Callback):
         """Whether the newest attempt to write one did."""
         return not self._failing
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's
         if trainer.is_global_zero:
             for torn in self.folder.glob(".*.ckpt.*.tmp"):  # left by a process that was killed while it wrote
                 torn.unlink(missing_ok=True)
@@ -193,8 +193,8 @@ class Checkpoints(pl.Callback):
 
     def on_save_checkpoint(
         self,
-        trainer: pl.Trainer,  # noqa: ARG002
-        pl_module: pl.LightningModule,  # noqa: ARG002
+        trainer: pl.Trainer,  # noqa: ARG002 - Lightning's
+        pl_module: pl.LightningModule,  # noqa: ARG002 - Lightning's
         checkpoint: dict[str, Any],
     ) -> None:
         checkpoint["about"] = self.about
@@ -222,7 +222,7 @@ class Stopping(pl.Callback):
     def __init__(self, requests: StopRequests, checkpoints: Checkpoints | None) -> None:
         self.requests, self.checkpoints = requests, checkpoints
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's
         self.requests.install()  # Lightning's own handler ends a run without a checkpoint
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -234,7 +234,7 @@ class Stopping(pl.Callback):
         written = self.checkpoints is not None and self.checkpoints.save(trainer)
         self._stop(trainer, written)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's
         if self._asked(trainer):
             self._stop(trainer, self.checkpoints is not None and self.checkpoints.written)
 

@@ -87,7 +87,7 @@ def _case(shape: tuple[int, ...]) -> str:
 
 def _has_entmax() -> bool:
     try:
-        import entmax  # noqa: F401
+        import entmax  # noqa: F401 - is it there?
     except ImportError:
         return False
     return True

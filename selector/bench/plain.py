@@ -37,7 +37,7 @@ def _sample(logits: Tensor) -> Tensor:
     return index
 
 
-def st_identity(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:  # noqa: ARG001
+def st_identity(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:  # noqa: ARG001 - all are called alike
     return loss(_straight_through(logits.argmax(-1), logits) @ items).mean()
 
 
@@ -85,7 +85,7 @@ def reinmax(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:
     return loss((both - both.detach() + hard) @ items).mean()
 
 
-def reinforce(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:  # noqa: ARG001
+def reinforce(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:  # noqa: ARG001 - all are called alike
     drawn = Categorical(logits=logits, validate_args=False)
     index = drawn.sample()
     losses = loss(F.one_hot(index, logits.shape[-1]).to(items.dtype) @ items).detach()
@@ -93,7 +93,7 @@ def reinforce(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor: 
     return objective
 
 
-def rloo(logits: Tensor, items: Tensor, loss: Loss, tau: float, K: int = 4) -> Tensor:  # noqa: ARG001
+def rloo(logits: Tensor, items: Tensor, loss: Loss, tau: float, K: int = 4) -> Tensor:  # noqa: ARG001 - all are called alike
     drawn = Categorical(logits=logits, validate_args=False)
     index = drawn.sample((K,))
     losses = loss(F.one_hot(index, logits.shape[-1]).to(items.dtype) @ items).detach()
@@ -117,7 +117,7 @@ def rebar(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:
     return (score + c - c_given).mean()
 
 
-def local_expectation(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:  # noqa: ARG001
+def local_expectation(logits: Tensor, items: Tensor, loss: Loss, tau: float) -> Tensor:  # noqa: ARG001 - all are called alike
     p, index, total = logits.softmax(-1), _sample(logits), torch.zeros((), device=logits.device)
     S, N = logits.shape[-2:]
     for s in range(S):

@@ -38,7 +38,7 @@ def step(problem: Problem, network: Network, B: int, device: str) -> Callable[[]
         selection = strategy.select(network(batch), 0.7, noise)
         losses = problem.critic(selection.pick(batch.items), batch)
         optimizer.zero_grad()
-        strategy.surrogate(selection, losses).mean(-1).sum().backward()  # type: ignore[no-untyped-call]
+        strategy.surrogate(selection, losses).mean(-1).sum().backward()  # type: ignore[no-untyped-call]  # torch's stub
         optimizer.step()
 
     return do

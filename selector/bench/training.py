@@ -127,7 +127,7 @@ class Turns(pl.Callback):
         self.theirs: dict[str, list[float]] = {name: [] for name in others}
         self._since = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002 - Lightning's
         if self._since:
             self.ours.append(now(self.device) - self._since)
             for name, train in self.others.items():
