@@ -5,10 +5,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selector.bench import SECTIONS
-from selector.errors import InvalidInput
+from selector.errors import InvalidInput, check_at_least
 from selector.stopping import Stopped, TerminateAsStopped
+
+if TYPE_CHECKING:
+    from selector.search import Search
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluating.add_argument("--checkpoint", choices=["last", "best"], default="last")
     evaluating.add_argument("--figure", type=Path, metavar="PNG", help="draw the S x N logits of one held-out list")
     evaluating.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="as the key trust of train.py")
+    _add_search(evaluating)
     evaluating.set_defaults(do=_evaluate)
     predicting = commands.add_parser("predict", help="let a trained selector choose from lists in a file")
     _add_trained(predicting)
@@ -33,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     predicting.add_argument("--list-id", help="tables: the column of list ids (default: as trained)")
     predicting.add_argument("--features", nargs="+", help="tables: the feature columns (default: as trained)")
     predicting.add_argument("--context", nargs="+", help="tables: the context columns (default: as trained)")
+    _add_search(predicting)
     predicting.set_defaults(do=_predict)
     exporting = commands.add_parser("export", help="write a trained selector to a file that runs without this package")
     _add_trained(exporting)
@@ -105,6 +111,24 @@ def _add_trained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
 
 
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    """The options by which the critic improves what the network chose."""
+    sweeps = "improve every choice with the critic: go over all slots so often, and try every item in each"
+    parser.add_argument("--search", type=int, metavar="SWEEPS", help=sweeps)
+    parser.add_argument("--width", type=int, help="choices that the search keeps for every list (default: 4)")
+
+
+def _search(arguments: argparse.Namespace) -> "Search | None":
+    if arguments.search is None:
+        if arguments.width is not None:
+            raise InvalidInput("--width", arguments.width, "goes with --search SWEEPS")
+        return None
+    check_at_least(1, **{"--search": arguments.search, "--width": arguments.width})
+    from selector.search import Search
+
+    return Search(arguments.search) if arguments.width is None else Search(arguments.search, arguments.width)
+
+
 def _check_out(out: Path, suffix: str, force: bool) -> None:
     if out.suffix != suffix:
         raise InvalidInput("--out", out, f"must end in {suffix}")
@@ -116,6 +140,7 @@ def _check_out(out: Path, suffix: str, force: bool) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     _check_out(arguments.out, ".npz", arguments.force)
+    search = _search(arguments)
     from rich.console import Console
 
     from selector.predict import Columns, predict
@@ -123,7 +148,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     selector = load(arguments.run, seed=arguments.seed, checkpoint=arguments.checkpoint, trust=arguments.trust)
     columns = Columns(arguments.list_id, arguments.features, arguments.context)
-    predict(selector, arguments.items, arguments.out, columns, Console())
+    predict(selector, arguments.items, arguments.out, columns, Console(), search)
     return 0
 
 
@@ -142,6 +167,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    search = _search(arguments)
     from selector.config import load_run
 
     cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt", trust=arguments.trust)
@@ -149,7 +175,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     from selector.run import evaluate_run
 
-    evaluate_run(cfg, arguments.run, arguments.checkpoint, Console(), arguments.figure)
+    evaluate_run(cfg, arguments.run, arguments.checkpoint, Console(), arguments.figure, search)
     return 0
 
 
@@ -249,7 +275,6 @@ def _tune(arguments: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
-    from selector.errors import check_at_least
     from selector.launch import CONFIGS, explain
     from selector.tuning.question import read_question
 

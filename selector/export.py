@@ -19,7 +19,8 @@ from selector.errors import InvalidInput
 from selector.files import write_atomically
 from selector.noise import Noise
 from selector.scaling import Scale
-from selector.trained import Selector, margins
+from selector.search import margins
+from selector.trained import Selector
 
 TOLERANCE = 1e-5  # of a logit, relative to 1 + the largest of its slot: what float32 can hold
 

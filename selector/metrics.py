@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from selector.batch import Batch, check_mask
+from selector.choices import judge, random_choices
 from selector.critics import SeparableCritic
 from selector.errors import InvalidInput
 from selector.networks import Network
 from selector.noise import Noise
-from selector.oracle import Oracle, judge
+from selector.oracle import Oracle
 from selector.problems import Problem
+from selector.search import Search
 from selector.selection import Selection
 
 # Logits (R·V·S·N) that one chunk of the evaluation may hold: 16 MiB of float32.
@@ -125,9 +127,7 @@ def evaluate(
         m["gap"] = m["soft_loss"] - m["hard_loss"]
     m["oracle_loss"] = oracle.loss.double().mean().expand(R)
     m["random_loss"] = oracle.random_loss.double().mean().expand(R)
-    excess, scale = m["hard_loss"] - m["oracle_loss"], m["random_loss"] - m["oracle_loss"]
-    # Where every choice is as good as any other (a single item, say) there is nothing to regret.
-    m["regret"] = torch.where(scale <= 0, excess, excess / scale)
+    m["regret"] = _regret(m["hard_loss"], m["oracle_loss"], m["random_loss"])
     right, unique = (index == oracle.index).double(), oracle.unique.double()
     if unique.any():
         m["accuracy"] = (right * unique).sum((1, 2)) / unique.sum()
@@ -136,6 +136,56 @@ def evaluate(
     # The argmax of NaN is item 0, which must not pass for a choice.
     m = {name: value.masked_fill(broken, torch.nan) for name, value in m.items()}
     return Evaluation({name: value.cpu() for name, value in m.items()}, index)
+
+
+@torch.no_grad()
+def evaluate_search(network: Network, problem: Problem, held_out: HeldOut, search: Search) -> dict[str, Tensor]:
+    """What a search makes of a network's choices, and what it would make of random ones.
+
+    Args:
+        network: the selector.
+        problem: items, critic and sizes; the critic must be exact.
+        held_out: V lists and their oracle.
+        search: the search.
+
+    Returns:
+        ``searched_loss`` and ``searched_regret`` of the search from the argmax, and ``random_searched_regret`` of the
+        same search from random choices, as :func:`evaluate` returns metrics.
+    """
+    R, V = len(network.seeds), held_out.batch.items.shape[0]
+    training = network.training
+    network.eval()
+    # The same for every seed and run: a property of the problem.
+    luck = Noise(0, "search", held_out.batch.items.device)
+    at_random = random_choices(held_out.batch, problem.S, 1, luck, problem.without_replacement)
+    no_preference = luck.uniform([V, problem.S, problem.N])
+    from_network = torch.zeros(R, dtype=torch.float64, device=held_out.batch.items.device)
+    from_random = torch.zeros_like(from_network[0])
+    size = max(1, _CHUNK // (R * problem.S * problem.N))
+    for start in range(0, V, size):
+        part = slice(start, min(size + start, V))
+        batch = held_out.batch.narrow(start, part.stop - start)
+
+        def searched(index: Tensor, logits: Tensor, batch: Batch = batch) -> Tensor:
+            found = search(problem.critic, batch, index, logits, problem.without_replacement)
+            return judge(problem.critic, batch, found.unsqueeze(0)).double().sum()
+
+        logits = batch.masked(network(batch.expand(R)).float())
+        for r, choices in enumerate(problem.choose(logits)):
+            from_network[r] += searched(choices, logits[r])
+        from_random += searched(at_random[0, part], no_preference[part])
+    network.train(training)
+    best, random = held_out.oracle.loss.double().mean(), held_out.oracle.random_loss.double().mean()
+    return {
+        "searched_loss": (from_network / V).cpu(),
+        "searched_regret": _regret(from_network / V, best, random).cpu(),
+        "random_searched_regret": _regret((from_random / V).expand(R), best, random).cpu(),
+    }
+
+
+def _regret(hard: Tensor, best: Tensor, random: Tensor) -> Tensor:
+    """0 is the best choice, 1 a random one; where every choice is as good as any other there is nothing to regret."""
+    return torch.where(random <= best, hard - best, (hard - best) / (random - best))
 
 
 def entropy(logits: Tensor) -> Tensor:

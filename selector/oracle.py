@@ -5,7 +5,7 @@ Shape legend: Q critic queries · V lists · S slots · N items · D features pe
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import combinations, permutations
+from itertools import permutations
 from math import perm
 from typing import Literal
 
@@ -14,15 +14,14 @@ from torch import Tensor
 
 from selector.assignment import assign
 from selector.batch import Batch
+from selector.choices import CHUNK, are_allowed, judge, random_choices
 from selector.critics import Critic, SeparableCritic
 from selector.noise import Noise
+from selector.search import coordinate_search
 from selector.selection import Selection
 
 Kind = Literal["separable", "assignment", "enumerated", "best-known", "estimated"]
 
-# Filled-slot values (Q·V·S·D) that one chunk of a search may hold: 16 MiB of float32, small enough for most caches'
-# neighbourhood and large enough to hide the cost of a call.
-_CHUNK = 2**22
 _TIE = 1e-6  # share of (random − best) below which two losses count as a tie: float32 sums in another order differ
 
 
@@ -119,15 +118,9 @@ def find_oracle(
     return replace(found, loss=critic.measure(picked, batch)[0])
 
 
-def judge(critic: Critic, batch: Batch, index: Tensor) -> Tensor:
-    """The loss of hard choices: ``index [Q, *, S] -> [Q, *]``."""
-    losses: Tensor = critic(Selection(index=index).pick(batch.items), batch)
-    return losses
-
-
 def _chunks(batch: Batch, row: int) -> Iterator[Batch]:
     V = batch.items.shape[0]
-    size = max(1, _CHUNK // row)
+    size = max(1, CHUNK // row)
     for start in range(0, V, size):
         yield batch.narrow(start, min(size, V - start))
 
@@ -154,28 +147,14 @@ def _enumerated(critic: Critic, batch: Batch, S: int, without_replacement: bool)
         every = torch.tensor(list(permutations(range(N), S)), device=device)  # [N!/(N − S)!, S]
     else:
         every = torch.cartesian_prod(*[torch.arange(N, device=device)] * S).reshape(-1, S)  # [N^S, S]
-    size = max(1, _CHUNK // (V * S * batch.items.shape[-1]))
+    size = max(1, CHUNK // (V * S * batch.items.shape[-1]))
     losses = torch.cat(
         [judge(critic, batch, part.unsqueeze(1).expand(-1, V, -1)) for part in torch.split(every, size)]
     ).T  # [V, choices]
-    allowed = _allowed(batch, every.unsqueeze(1).expand(-1, V, -1)).T
+    allowed = are_allowed(batch, every.unsqueeze(1).expand(-1, V, -1)).T
     mean = (losses * allowed).sum(-1) / allowed.sum(-1)
     best, row, unique = _best(losses.masked_fill(~allowed, float("inf")), mean)
     return Oracle("enumerated", best, mean, every[row], unique.unsqueeze(-1).expand(V, S))
-
-
-def _allowed(batch: Batch, index: Tensor) -> Tensor:
-    """Whether every pick of ``index [Q, V, S]`` is allowed: ``[Q, V]``."""
-    if batch.mask is None:
-        return torch.ones(index.shape[:-1], dtype=torch.bool, device=index.device)
-    mask = batch.mask.expand(-1, index.shape[-1], -1)  # [V, S, N]
-    return mask.expand(index.shape[0], *mask.shape).gather(-1, index.unsqueeze(-1)).squeeze(-1).all(-1)
-
-
-def _distinct(index: Tensor) -> Tensor:
-    """Whether no item is picked twice: ``[*, S] -> [*]``."""
-    ordered = index.sort(-1).values
-    return (ordered[..., 1:] != ordered[..., :-1]).all(-1)
 
 
 def _best(losses: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,20 +165,6 @@ def _best(losses: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     two, where = losses.topk(2, dim=-1, largest=False)
     best = two[..., 0]
     return best, where[..., 0], two[..., 1] - best > _TIE * (mean - best)
-
-
-def random_choices(batch: Batch, S: int, draws: int, noise: Noise, without_replacement: bool) -> Tensor:
-    """Uniformly random allowed choices: ``[draws, V, S]``.
-
-    Without replacement the slots choose in turn; a slot whose allowed items are all taken cannot choose (see
-    :class:`selector.problems.Problem`, which allows masks without replacement only where they are equal for all slots).
-    """
-    V, N, _ = batch.items.shape
-    scores = batch.masked(noise.uniform([V, S, N], draws=draws))
-    if not without_replacement:
-        return scores.argmax(-1)
-    # One random order of the items: its first S are a uniform draw without replacement.
-    return batch.masked(noise.uniform([V, 1, N], draws=draws)).squeeze(-2).topk(S, dim=-1).indices
 
 
 def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int, without_replacement: bool) -> Oracle:
@@ -214,52 +179,3 @@ def _searched(critic: Critic, batch: Batch, S: int, restarts: int, sweeps: int, 
     best, winner = loss.min(0)
     index = index.gather(0, winner[None, :, None].expand(1, V, S))[0]
     return Oracle("best-known", best, random_loss, index, torch.zeros_like(index, dtype=torch.bool))
-
-
-@torch.no_grad()
-def coordinate_search(
-    critic: Critic, batch: Batch, index: Tensor, *, sweeps: int = 10, without_replacement: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Change one slot at a time to the item that is best beside the others, until no change helps.
-
-    Args:
-        critic: the loss.
-        batch: V lists, ``items [V, N, D]``.
-        index: ``[K, V, S]``, K allowed choices for every list to start from.
-        sweeps: how often to go over all slots at most.
-        without_replacement: whether an item may be chosen for one slot only; two slots may then also trade theirs.
-
-    Returns:
-        The choices found, ``[K, V, S]``, and their losses ``[K, V]``: never worse than at the start.
-    """
-    K, V, S = index.shape
-    N, index = batch.items.shape[-2], index.clone()
-    size = max(1, _CHUNK // (K * V * S * batch.items.shape[-1]))
-    loss = judge(critic, batch, index)  # [K, V]
-    for _ in range(sweeps):
-        before = loss
-        for s in range(S):
-            fixed = index.clone()  # parts of the items are compared with the best so far, all beside the same others
-            for items in torch.split(torch.arange(N, device=index.device), size):
-                candidates = fixed.unsqueeze(1).repeat(1, len(items), 1, 1)  # [K, part of N, V, S]
-                candidates[..., s] = items[:, None]
-                candidates = candidates.flatten(0, 1)
-                allowed = _allowed(batch, candidates)
-                if without_replacement:
-                    allowed = allowed & _distinct(candidates)
-                losses = judge(critic, batch, candidates).masked_fill(~allowed, float("inf")).view(K, -1, V)
-                found, item = losses.min(1)
-                better = found < loss
-                index[..., s] = torch.where(better, items[item], index[..., s])
-                loss = torch.where(better, found, loss)
-        # Without replacement a slot alone may have no free item to move to; two slots can always trade theirs.
-        for s, t in combinations(range(S), 2) if without_replacement else ():
-            traded = index.clone()
-            traded[..., s], traded[..., t] = index[..., t], index[..., s]
-            found = judge(critic, batch, traded)
-            better = found < loss
-            index = torch.where(better.unsqueeze(-1), traded, index)
-            loss = torch.where(better, found, loss)
-        if torch.equal(loss, before):
-            break
-    return index, loss

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from selector.errors import InvalidInput
 from selector.items.lists import Lists, read_lists
 from selector.npz import Array, stream_npz
+from selector.search import Search
 from selector.trained import Picks, Selector
 
 
@@ -27,7 +28,9 @@ class Columns:
     context: Sequence[str] | None = None
 
 
-def predict(selector: Selector, items: Path, out: Path, columns: Columns, console: Console) -> None:
+def predict(
+    selector: Selector, items: Path, out: Path, columns: Columns, console: Console, search: Search | None = None
+) -> None:
     """Choose for every list of a file, in chunks, and write what was chosen.
 
     ``out`` holds ``index`` [L, S] int64 (places in the list, from 0), ``slots`` [L, S, D], ``margin`` [L, S] (best
@@ -40,10 +43,13 @@ def predict(selector: Selector, items: Path, out: Path, columns: Columns, consol
         out: a .npz file.
         columns: of a table.
         console: shows how far it is.
+        search: improves every choice with the critic; ``margin`` stays that of the network's own choice.
 
     Raises:
-        InvalidInput: for a file that cannot be used, with the key "items", and an ``out`` that cannot be written.
+        InvalidInput: for a file that cannot be used, with the key "items", an ``out`` that cannot be written, and a
+            search where the critic is not known.
     """
+    selector.check_search(search)
     lists = _read(selector, items, columns)
     L, S, D = len(lists), selector.S, selector.D
     arrays: dict[str, tuple[Sequence[int], str]] = {
@@ -63,7 +69,7 @@ def predict(selector: Selector, items: Path, out: Path, columns: Columns, consol
             task = bar.add_task("lists", total=L)
             for first in range(0, L, at_once):
                 last = min(L, first + at_once)
-                picks = _choose(selector, lists, first, last)
+                picks = _choose(selector, lists, first, last, search)
                 for name in ("index", "slots", "margin"):
                     append(name, getattr(picks, name).numpy())
                 if picks.loss is not None:
@@ -104,7 +110,7 @@ def _read(selector: Selector, items: Path, columns: Columns) -> Lists:
     return lists
 
 
-def _choose(selector: Selector, lists: Lists, first: int, last: int) -> Picks:
+def _choose(selector: Selector, lists: Lists, first: int, last: int, search: Search | None) -> Picks:
     try:
         rows = lists.read(first, last)
     except InvalidInput as error:
@@ -120,4 +126,4 @@ def _choose(selector: Selector, lists: Lists, first: int, last: int) -> Picks:
     if not here.all():
         mask = torch.from_numpy(here)
     context = None if lists.context is None else torch.from_numpy(lists.context[first:last])
-    return selector(torch.from_numpy(items), mask, context)
+    return selector(torch.from_numpy(items), mask, context, search=search)

@@ -18,11 +18,12 @@ from selector.files import read_json, write_json
 from selector.history import given_history
 from selector.loading import chosen_checkpoint, fill, under
 from selector.logger import SeedWandb
-from selector.metrics import HeldOut, evaluate
+from selector.metrics import HeldOut, evaluate, evaluate_search
 from selector.processes import is_lead
 from selector.provenance import device, git_state, versions
 from selector.report.convergence import draw_convergence
 from selector.same_run import run_digest
+from selector.search import Search
 from selector.stopping import Stopped
 from selector.sweep import RESULT
 from selector.training import Result, fit
@@ -144,7 +145,12 @@ def describe(cfg: DictConfig, experiment: Experiment) -> str:
 
 
 def evaluate_run(
-    cfg: DictConfig, folder: Path, checkpoint: str, console: Console, figure: Path | None = None
+    cfg: DictConfig,
+    folder: Path,
+    checkpoint: str,
+    console: Console,
+    figure: Path | None = None,
+    search: Search | None = None,
 ) -> dict[str, list[float]]:
     """Measure a run's checkpoint again, print the table, return the metrics (name -> one number per seed).
 
@@ -154,6 +160,10 @@ def evaluate_run(
         checkpoint: "last" or "best".
         console: where the table is printed.
         figure: where to draw the S×N logits of one held-out list of the first seed; None draws nothing.
+        search: measured as well: what it makes of the network's choices.
+
+    Raises:
+        InvalidInput: for a search with a critic that is an estimate.
     """
     from selector.report.logits import draw_logits
 
@@ -162,6 +172,8 @@ def evaluate_run(
     history = given_history(folder / "metrics.csv")
     experiment = build_experiment(cfg, measuring=True)
     network, problem = experiment.network, experiment.problem
+    if search is not None:
+        search.check(problem.critic)
     fill(network, under(state["state_dict"], "network."), path)
     step = state["global_step"]
     held_out = HeldOut.draw(problem, cfg.held_out)
@@ -169,10 +181,20 @@ def evaluate_run(
         name: value.tolist()
         for name, value in evaluate(network, problem, held_out, experiment.tau(step)).metrics.items()
     }
+    if search is not None:
+        found = evaluate_search(network, problem, held_out, search)
+        metrics |= {name: value.tolist() for name, value in found.items()}
     samples = step * cfg.batch_size * cfg.trainer.get("accumulate_grad_batches", 1)
     seconds = history.seconds_at(step)
     result = Result(problem.oracle_kind, network.seeds, step, samples, metrics, history, seconds)
     print_result(result, f"{cfg.name}, {checkpoint} checkpoint", console)
+    if search is not None:
+        console.print(
+            f"Searched: {search.sweeps} sweeps, width {search.width}, from the network's choice; at most "
+            f"{search.queries(problem.S, problem.N):,} losses a list. The same from a random choice ends with regret "
+            f"{result.mean('random_searched_regret'):.4f}.",
+            **LINE,
+        )
     if figure is not None:
         draw_logits(network, held_out, figure)
         console.print(f"logits  {figure}", highlight=False)
@@ -227,10 +249,13 @@ def digest(cfg: DictConfig) -> str:
 def print_result(result: Result, title: str, console: Console, most_rows: int = 16) -> None:
     """The table at the end of a run: one row per seed, and their mean."""
     columns = ["hard_loss", "oracle_loss", "regret", "accuracy", "logit_std"]
+    if "searched_regret" in result.metrics:
+        columns.insert(3, "searched_regret")
+    shown = {"logit_std": "logit spread", "oracle_loss": "oracle", "searched_regret": "searched"}
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("seed", justify="right")
     for name in columns:
-        table.add_column({"logit_std": "logit spread", "oracle_loss": "oracle"}.get(name, name.replace("_", " ")))
+        table.add_column(shown.get(name, name.replace("_", " ")))
         table.columns[-1].justify = "right"
 
     def cells(row: dict[str, float]) -> list[str]:

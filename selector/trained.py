@@ -25,6 +25,7 @@ from selector.history import read_history
 from selector.loading import chosen_checkpoint, fill, under
 from selector.networks import Network, Standardised
 from selector.scaling import Scale
+from selector.search import Search, margins
 from selector.selection import Selection
 
 # Numbers that the largest intermediate of one chunk of lists may hold: 16 MiB of float32.
@@ -38,7 +39,8 @@ class Picks:
     Attributes:
         index: ``[*, S]`` int64, the item in each slot.
         slots: ``[*, S, D]``, the filled slots: rows of the items as they were given.
-        margin: ``[*, S]``, how far the best logit is above the second best; inf where only one item is allowed.
+        margin: ``[*, S]``, how far the best logit is above the second best, whatever a search chose; inf where only one
+            item is allowed.
         loss: ``[*]``, the critic's loss; None where the selector has no critic.
         logits: ``[*, S, N]``, −inf at items that are not allowed.
     """
@@ -89,25 +91,27 @@ class Selector:
         self.device = torch.device(device)
 
     @torch.no_grad()
-    def __call__(self, items: Any, mask: Any = None, context: Any = None) -> Picks:
+    def __call__(self, items: Any, mask: Any = None, context: Any = None, *, search: Search | None = None) -> Picks:
         """Choose an item for every slot of every list: the argmax; without replacement the best assignment.
 
         Args:
             items: ``[*, N, D]``, a tensor, an array or nested lists.
             mask: ``[*, N]`` bool, the items that may be chosen; None allows all.
             context: ``[*, C]``; needed where the selector was trained with context.
+            search: improves every choice with the critic.
 
         Returns:
             Picks with the same leading dims, on the CPU.
 
         Raises:
             InvalidInput: for shapes that do not fit, numbers that are not finite (where the mask is true), and lists
-                with too few items.
+                with too few items; for a search where the critic is not known.
         """
+        self.check_search(search)
         batch, lead = self._batch(items, mask, context)
         step = self.lists_at_once(batch.items.shape[-2])
         B = batch.items.shape[0]
-        parts = [self._choose(batch.narrow(start, min(step, B - start))) for start in range(0, B, step)]
+        parts = [self._choose(batch.narrow(start, min(step, B - start)), search) for start in range(0, B, step)]
 
         def whole(name: str) -> Any:
             tensors = [getattr(part, name) for part in parts]
@@ -115,15 +119,30 @@ class Selector:
 
         return Picks(**{f.name: whole(f.name) for f in fields(Picks)})
 
+    def check_search(self, search: Search | None) -> None:
+        """Refuse a search where there is nothing to search with.
+
+        Raises:
+            InvalidInput: when the critic is not known, or an estimate.
+        """
+        if search is None:
+            return
+        if self.critic is None:
+            raise InvalidInput("search", search.sweeps, f"needs the critic; {self.why_no_loss}")
+        search.check(self.critic)
+
     def lists_at_once(self, N: int) -> int:
         """How many lists of N items fit into one chunk."""
         widest = max((p.shape[-1] for p in self.network.parameters()), default=1)
         return max(1, _CHUNK // (N * max(self.S, self.D) + (N if self.network.any_N else 1) * widest))
 
-    def _choose(self, batch: Batch) -> Picks:
+    def _choose(self, batch: Batch, search: Search | None) -> Picks:
         batch = batch.to(self.device)
         logits = batch.masked(self.network(batch.expand(1))[0].float())
         index = assign(logits) if self.without_replacement else logits.argmax(-1)
+        if search is not None:
+            assert self.critic is not None
+            index = search(self.critic, batch, index, logits, self.without_replacement)
         picks = Selection(index=index.unsqueeze(0)).pick(batch.items)
         loss = None if self.critic is None else self.critic.measure(picks, batch)[0].float().cpu()
         return Picks(index.cpu(), picks[0].cpu(), margins(logits).cpu(), loss, logits.cpu())
@@ -158,14 +177,6 @@ class Selector:
         if mask is not None:  # what stands in the padding is nobody's business
             items = items.masked_fill(~flat.transpose(-1, -2), 0.0)
         return Batch(items, None if mask is None else flat, context), tuple(lead)
-
-
-def margins(logits: Tensor) -> Tensor:
-    """Best minus second-best logit: ``[*, S, N] -> [*, S]``; inf where only one is allowed."""
-    if logits.shape[-1] == 1:
-        return torch.full_like(logits[..., 0], float("inf"))
-    best, second = logits.topk(2).values.unbind(-1)
-    return best - second
 
 
 def load(

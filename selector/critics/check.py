@@ -36,7 +36,7 @@ def check_critic(problem: "Problem", gradient: bool) -> None:
         InvalidInput: with the first of these words that does not hold: context, shape, finite, deterministic, per
             list, differentiable.
     """
-    from selector.oracle import random_choices  # which imports the critics
+    from selector.choices import random_choices  # which imports the critics
 
     critic = problem.critic
     wanted = critic.context if isinstance(critic, OwnCritic) else None

@@ -21,9 +21,9 @@ from selector.features.figure import draw_choice
 from selector.items import Columns
 from selector.launch import CONFIGS, compose_job
 from selector.networks import FreeLogits
-from selector.oracle import coordinate_search
 from selector.report.statistics import Interval, bootstrap_iqm
 from selector.run import describe, train
+from selector.search import coordinate_search
 
 DECODER_STEPS = 1500  # of a fresh decoder
 CONCRETE_STEPS = 8000

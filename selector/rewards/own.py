@@ -137,8 +137,8 @@ def check_reward(problem: "Problem") -> None:
     Raises:
         InvalidInput: with the first of these words that does not hold: context, shape, finite, deterministic.
     """
+    from selector.choices import random_choices
     from selector.critics.black_box import BlackBox, SeparableBlackBox, finite, to_numpy
-    from selector.oracle import random_choices
     from selector.selection import Selection
 
     assert isinstance(problem.critic, BlackBox | SeparableBlackBox)

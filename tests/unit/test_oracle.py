@@ -8,9 +8,10 @@ from torch import Tensor
 
 import selector.oracle
 from selector.batch import Batch
+from selector.choices import judge, random_choices
 from selector.critics import Critic, Diversity, SlotTargets, SumTarget, TargetValue, Teacher
 from selector.noise import Noise
-from selector.oracle import coordinate_search, find_oracle, judge, oracle_kind
+from selector.oracle import find_oracle, oracle_kind
 
 N, S, D, V = 4, 3, 2, 6
 CRITICS: dict[str, Critic] = {
@@ -96,7 +97,7 @@ def test_random_choices_are_allowed_and_every_allowed_choice_is_as_likely(per: s
     """Chi-squared of 4,000 seeded choices: above its mean by 6 of its standard deviations for 1 seed in 10^6."""
     mask = None if per == "none" else masks(per)
     batch, draws = Batch(lists().items, mask), 4000
-    index = selector.oracle.random_choices(batch, S, draws, Noise(0, "oracle"), distinct)
+    index = random_choices(batch, S, draws, Noise(0, "oracle"), distinct)
     for v in range(V):
         allowed = brute_force(CRITICS["sum_target"], batch.items[v], None if mask is None else mask[v], distinct)
         counts = dict.fromkeys(allowed, 0)
@@ -184,7 +185,7 @@ def test_a_single_item_is_always_the_best_choice(critic: Critic) -> None:
 @every_critic
 def test_small_chunks_give_the_same_oracle(critic: Critic, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = find_oracle(critic, lists(), S, max_enumeration=N**S)
-    monkeypatch.setattr(selector.oracle, "_CHUNK", N**S * S * D)  # one list at a time
+    monkeypatch.setattr(selector.oracle, "CHUNK", N**S * S * D)  # one list at a time
     parts = find_oracle(critic, lists(), S, max_enumeration=N**S)
     assert torch.equal(parts.index, whole.index)
     assert torch.equal(parts.unique, whole.unique)
@@ -209,29 +210,3 @@ def test_with_as_many_slots_as_items_the_search_trades_them() -> None:
     assert (found.index.sort(-1).values == torch.arange(5)).all()
     regret = (found.loss - exact.loss).mean() / (exact.random_loss - exact.loss).mean()
     assert 0 <= regret < 0.02
-
-
-@every_critic
-def test_a_coordinate_search_ends_where_no_single_change_helps(critic: Critic) -> None:
-    batch = lists()
-    start = torch.randint(N, (5, V, S), generator=torch.Generator().manual_seed(0))
-    index, loss = coordinate_search(critic, batch, start)
-    assert (loss <= judge(critic, batch, start)).all()
-    torch.testing.assert_close(loss, judge(critic, batch, index))
-    for s in range(S):
-        for n in range(N):
-            changed = index.clone()
-            changed[..., s] = n
-            assert (judge(critic, batch, changed) >= loss - 1e-12).all()
-
-
-@every_critic
-def test_a_coordinate_search_over_parts_of_the_items_is_the_same(
-    critic: Critic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = torch.randint(N, (5, V, S), generator=torch.Generator().manual_seed(0))
-    whole = coordinate_search(critic, lists(), start)
-    monkeypatch.setattr(selector.oracle, "_CHUNK", 2 * 5 * V * S * D)  # two items at a time
-    parts = coordinate_search(critic, lists(), start)
-    assert torch.equal(parts[0], whole[0])
-    torch.testing.assert_close(parts[1], whole[1], rtol=1e-12, atol=1e-12)
