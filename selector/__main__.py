@@ -142,7 +142,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from selector.config import load_run
+    from selector.stored import load_run
 
     cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt", trust=arguments.trust)
     from rich.console import Console
@@ -171,8 +171,9 @@ def _probe(arguments: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
+    from selector.composing import CONFIGS
+    from selector.explain import explain
     from selector.laboratory import run_probe
-    from selector.launch import CONFIGS, explain
 
     try:
         run_probe(
@@ -205,8 +206,9 @@ def _features(arguments: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
+    from selector.composing import CONFIGS
+    from selector.explain import explain
     from selector.features.command import run_features
-    from selector.launch import CONFIGS, explain
 
     try:
         run_features(arguments.overrides, figure=arguments.figure, console=Console())
@@ -249,8 +251,9 @@ def _tune(arguments: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
+    from selector.composing import CONFIGS
     from selector.errors import check_at_least
-    from selector.launch import CONFIGS, explain
+    from selector.explain import explain
     from selector.tuning.question import read_question
 
     try:
