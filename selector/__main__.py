@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from selector.stopping import Stopped, TerminateAsStopped
 
 if TYPE_CHECKING:
     from selector.search import Search
+
+Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     arguments.argv = sys.argv[1:] if argv is None else argv
     try:
-        do: Callable[[argparse.Namespace], int] = arguments.do
+        do: Command = arguments.do
         return do(arguments)
     except InvalidInput as error:
         print(f"error: {error}", file=sys.stderr)
@@ -100,6 +103,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
         return stop.exit_code if isinstance(stop, Stopped) else 130
+
+
+def _explained(do: Command) -> Command:
+    """For a command that composes configurations: what Hydra finds wrong with them is one line, exit code 2."""
+
+    @wraps(do)
+    def command(arguments: argparse.Namespace) -> int:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            return do(arguments)
+        except (HydraException, OmegaConfBaseException) as error:
+            from selector.composing import CONFIGS
+            from selector.explain import explain
+
+            print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
+            return 2
+
+    return command
 
 
 def _add_trained(parser: argparse.ArgumentParser) -> None:
@@ -168,7 +191,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     search = _search(arguments)
-    from selector.config import load_run
+    from selector.stored import load_run
 
     cfg = load_run(arguments.run, needs=f"checkpoints/{arguments.checkpoint}.ckpt", trust=arguments.trust)
     from rich.console import Console
@@ -192,28 +215,22 @@ def _reproduce(arguments: argparse.Namespace) -> int:
             return 3
 
 
+@_explained
 def _probe(arguments: argparse.Namespace) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
     from selector.laboratory import run_probe
-    from selector.launch import CONFIGS, explain
 
-    try:
-        run_probe(
-            arguments.overrides,
-            taus=arguments.tau,
-            lists=arguments.lists,
-            draws=arguments.draws,
-            logit_std=arguments.logit_std,
-            run=arguments.run,
-            figure=arguments.figure,
-            console=Console(),
-        )
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
-        return 2
+    run_probe(
+        arguments.overrides,
+        taus=arguments.tau,
+        lists=arguments.lists,
+        draws=arguments.draws,
+        logit_std=arguments.logit_std,
+        run=arguments.run,
+        figure=arguments.figure,
+        console=Console(),
+    )
     return 0
 
 
@@ -226,19 +243,13 @@ def _bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@_explained
 def _features(arguments: argparse.Namespace) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
     from selector.features.command import run_features
-    from selector.launch import CONFIGS, explain
 
-    try:
-        run_features(arguments.overrides, figure=arguments.figure, console=Console())
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
-        return 2
+    run_features(arguments.overrides, figure=arguments.figure, console=Console())
     return 0
 
 
@@ -268,14 +279,12 @@ def _sync(arguments: argparse.Namespace) -> int:
     return sync(arguments.runs, arguments.wandb, Console(), dry_run=arguments.dry_run)
 
 
+@_explained
 def _tune(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
     from rich.console import Console
 
-    from selector.launch import CONFIGS, explain
     from selector.tuning.question import read_question
 
     try:
@@ -288,9 +297,6 @@ def _tune(arguments: argparse.Namespace) -> int:
         question = replace(question, n_trials=arguments.trials)
     try:
         return tune(question, arguments.out or Path("outputs/tune") / arguments.file.stem, Console())
-    except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error, CONFIGS)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130

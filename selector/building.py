@@ -7,6 +7,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,6 +18,8 @@ from selector.errors import InvalidInput
 from selector.targets import is_own, locate
 
 T = TypeVar("T")
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def build(node: DictConfig, key: str, base: type[T], *, trust: Sequence[str] = (), **given: Any) -> T:
@@ -62,12 +65,37 @@ def construct(target: type[T], options: Mapping[str, Any], key: str, **given: An
     Raises:
         InvalidInput: for options that do not exist, are missing, or have the wrong type or value.
     """
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nn.Module's own
-    parameters = {n: p for n, p in inspect.signature(target).parameters.items() if p.kind not in variadic}
+    # nn.Module's own are variadic.
+    parameters = {n: p for n, p in inspect.signature(target).parameters.items() if p.kind not in _VARIADIC}
     hints = hints_of(target.__init__)
     check_options(target.__name__, parameters, hints, options, key, given)
     with under(key):
         return target(**options, **{name: value for name, value in given.items() if name in parameters})
+
+
+def bind(function: Callable[..., Any], options: dict[str, Any], key: str, passed: Sequence[str]) -> Callable[..., Any]:
+    """A function of the user's own with its options.
+
+    Args:
+        function: its first parameter is the filled slots.
+        options: the others, from the yaml.
+        key: where they stand.
+        passed: names of further parameters that are given with every call.
+
+    Raises:
+        InvalidInput: for options that it does not have, or not with this type.
+    """
+    name = getattr(function, "__name__", "")
+    parameters = list(inspect.signature(function).parameters.items())
+    if not parameters:
+        raise InvalidInput(f"{key}._target_", name, "takes no arguments; must take the filled slots")
+    given = {*options, *passed}
+    missing = [n for n, p in parameters[1:] if p.default is p.empty and p.kind not in _VARIADIC and n not in given]
+    if missing:
+        because = f"{name} needs it; what is given with every call must be named {' or '.join(passed)}"
+        raise InvalidInput(f"{key}.{missing[0]}", None, because)
+    check_options(name, dict(parameters[1:]), hints_of(function), options, key, passed)
+    return partial(function, **options) if options else function
 
 
 def check_options(

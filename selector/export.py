@@ -3,10 +3,7 @@
 Shape legend: B lists at once · S slots · N items · D features per item · C features per list.
 """
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from selector.batch import Batch
 from selector.errors import InvalidInput
 from selector.files import write_atomically
 from selector.noise import Noise
+from selector.quiet import quiet_export
 from selector.scaling import Scale
 from selector.search import margins
 from selector.trained import Selector
@@ -72,7 +70,7 @@ def export(selector: Selector, form: str, out: Path, console: Console) -> None:
         shapes["context"] = {0: lists}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet(), write_atomically(out) as temporary:
+        with quiet_export(), write_atomically(out) as temporary:
             try:
                 program = torch.export.export(exported, example, dynamic_shapes=shapes)
                 for node in program.graph.nodes:  # file names of this machine, line by line
@@ -167,19 +165,3 @@ def _example(selector: Selector, lists: int, N: int, noise: Noise) -> tuple[Tens
     if not selector.C:
         return items, mask
     return items, mask, noise.normal([lists, selector.C]) * scale.context_std.cpu() + scale.context_mean.cpu()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch and onnxscript report every pass, and deprecations among themselves."""
-    talkative = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in talkative]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in talkative:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(talkative, levels, strict=True):
-                logger.setLevel(level)

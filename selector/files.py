@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def link(path: Path, name: Path) -> None:
         temporary.replace(name)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def claim(folder: Path) -> Path:
+    """Make a new folder, with a number behind its name if another run took the same one in the same second."""
+    for name in chain([folder.name], (f"{folder.name}-{n}" for n in count(2))):
+        try:
+            folder.with_name(name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder.with_name(name)
+    raise AssertionError("count() does not end")
 
 
 @contextmanager

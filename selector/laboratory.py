@@ -12,13 +12,13 @@ from rich.table import Table
 from torch import Tensor
 
 from selector.batch import Batch
-from selector.config import Experiment, build_experiment, load_run
+from selector.composing import CONFIGS, compose_job, jobs
 from selector.errors import check_at_least
+from selector.experiment import Experiment, build_experiment
 from selector.gradients import GradientQuality, draw_gradients, probe
-from selector.launch import CONFIGS, compose_job, jobs
 from selector.loading import chosen_checkpoint
 from selector.noise import SeedNoise
-from selector.stored import stored_overrides
+from selector.stored import load_run, stored_overrides
 
 
 @dataclass(frozen=True)

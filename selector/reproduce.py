@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from selector.config import load_run
 from selector.errors import InvalidInput
-from selector.files import read_json, sole_process
+from selector.files import claim, read_json, sole_process
 from selector.history import given_history
+from selector.stored import load_run
 
 # What the clock says differs from run to run.
 _CLOCK = ("seconds", "steps_per_s", "samples_per_s")
@@ -51,8 +51,7 @@ def reproduce(run_folder: Path, out: Path | None, console: Console, trust: Seque
     given_history(run_folder / "metrics.csv")
     import torch
 
-    from selector.config import build_experiment
-    from selector.launch import claim
+    from selector.experiment import build_experiment
     from selector.provenance import device, git_state, versions
     from selector.run import digest, run
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from selector.checkpoints import BEST, LAST, exists, newest
-from selector.config import Experiment, build_experiment, build_logger, plain
+from selector.config import plain
+from selector.experiment import Experiment, build_experiment, build_logger
 from selector.files import read_json, write_json
 from selector.history import given_history
 from selector.loading import chosen_checkpoint, fill, under

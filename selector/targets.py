@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import TypeGuard
 
 from selector.errors import InvalidInput
 
@@ -58,7 +59,7 @@ def is_own(path: str) -> bool:
     return path.split(".")[0] != "selector"
 
 
-def is_function_of(found: object, path: str) -> bool:
+def is_function_of(found: object, path: str) -> TypeGuard[FunctionType]:
     """Whether ``found``, which ``path`` named, is a function written there (not one that was imported there)."""
     return isinstance(found, FunctionType) and found.__module__ == path.rpartition(".")[0]
 

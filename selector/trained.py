@@ -18,15 +18,16 @@ from torch import Tensor
 from selector.assignment import assign
 from selector.batch import Batch
 from selector.building import build
-from selector.config import build_judges, load_run
 from selector.critics import Critic
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.history import read_history
+from selector.judges import build_judges
 from selector.loading import chosen_checkpoint, fill, under
 from selector.networks import Network, Standardised
 from selector.scaling import Scale
 from selector.search import Search, margins
 from selector.selection import Selection
+from selector.stored import load_run
 
 # Numbers that the largest intermediate of one chunk of lists may hold: 16 MiB of float32.
 _CHUNK = 2**22

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from selector.errors import InvalidInput
+from selector.memory import memory
 
 
 class UnreadableFile(Exception):
@@ -41,7 +42,7 @@ def check_memory(size: int) -> None:
     Raises:
         UnreadableFile: when it is more than half of this machine's memory.
     """
-    if size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
+    if size > memory() // 2:
         raise UnreadableFile(f"needs {size / 2**30:,.1f} GiB of memory; a .npy file is read from disk piece by piece")
 
 

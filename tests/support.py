@@ -1,11 +1,14 @@
 """What several test files share: composing configurations, and a small problem to train on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hydra
 import numpy as np
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -41,6 +44,16 @@ def _compose(overrides: tuple[str, ...]) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         return hydra.compose("train", overrides=list(overrides), return_hydra_config=True)
+
+
+@contextmanager
+def own_module(folder: Path, name: str, source: str) -> Iterator[None]:
+    """Work in a folder that holds a module of the user's own."""
+    (folder / f"{name}.py").write_text(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        yield
 
 
 def small_problem(N: int = 4, S: int = 2, D: int = 1) -> Problem:

@@ -42,6 +42,7 @@ def rows(repeat: int = 3) -> Iterator[Row]:
         ("unknown choice", [*TRAIN, "strategy=st_gumble"], 2, torch, 0.5),
         ("wrong type", [*TRAIN, "batch_size=many"], 2, torch, 0.5),
         ("unknown option", [*TRAIN, "tau.strat=2"], 2, torch, 0.5),
+        ("size below 1", [*TRAIN, "problem.N=0"], 2, torch, 0.5),
         ("report --help", [sys.executable, "-m", "selector", "report", "--help"], 0, torch, None),
         ("first step", [*TRAIN, *FEW], 0, both, 1.3),
     ]

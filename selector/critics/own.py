@@ -6,7 +6,6 @@ list.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,12 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from selector.batch import Batch
-from selector.building import build, check_options, construct, hints_of, target_and_options
+from selector.building import bind, build, construct, target_and_options
 from selector.critics.base import Critic
 from selector.errors import InvalidInput
 from selector.targets import in_words, is_function_of, is_own, locate
-
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class WrongShape(ValueError):
@@ -76,31 +73,6 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
     return inspect.signature(function.forward if isinstance(function, nn.Module) else function).parameters
 
 
-def bind(function: Callable[..., Any], options: dict[str, Any], key: str, passed: Sequence[str]) -> Callable[..., Any]:
-    """A function of the user's own with its options.
-
-    Args:
-        function: its first parameter is the filled slots.
-        options: the others, from the yaml.
-        key: where they stand.
-        passed: names of further parameters that are given with every call.
-
-    Raises:
-        InvalidInput: for options that it does not have, or not with this type.
-    """
-    name = getattr(function, "__name__", "")
-    parameters = list(inspect.signature(function).parameters.items())
-    if not parameters:
-        raise InvalidInput(f"{key}._target_", name, "takes no arguments; must take the filled slots")
-    given = {*options, *passed}
-    missing = [n for n, p in parameters[1:] if p.default is p.empty and p.kind not in _VARIADIC and n not in given]
-    if missing:
-        because = f"{name} needs it; what is given with every call must be named {' or '.join(passed)}"
-        raise InvalidInput(f"{key}.{missing[0]}", None, because)
-    check_options(name, dict(parameters[1:]), hints_of(function), options, key, passed)
-    return partial(function, **options) if options else function
-
-
 def build_critic(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> Critic:
     """The critic of a configuration: a :class:`Critic`, or a module or function of the user's own, wrapped.
 
@@ -131,7 +103,6 @@ def build_critic(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> C
             raise InvalidInput(key, path, "has lazy layers; must give their sizes")
         return OwnCritic(made, path)
     if is_function_of(target, path):
-        assert callable(target)
         return OwnCritic(bind(target, options, key, ["context"]), path)
     raise InvalidInput(
         f"{key}._target_",

@@ -13,13 +13,13 @@ from rich.table import Table as RichTable
 from torch import Tensor
 
 from selector.batch import Batch
-from selector.config import build_experiment
+from selector.composing import CONFIGS, compose_job
 from selector.errors import InvalidInput, check_at_least
+from selector.experiment import build_experiment
 from selector.features import baselines
 from selector.features.decoders import linear_errors, mlp_errors
 from selector.features.figure import draw_choice
 from selector.items import Columns
-from selector.launch import CONFIGS, compose_job
 from selector.networks import FreeLogits
 from selector.report.statistics import Interval, bootstrap_iqm
 from selector.run import describe, train

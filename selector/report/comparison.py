@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selector.report.collect import GRADIENT, Collection, Group, Section
+from selector.report.collect import Collection, Group, Section
 from selector.report.curves import gradient_over, regret_over, spread_over
 from selector.report.plots import Plot, Standing
 from selector.report.ranking import FEW_SEEDS, final_regret, profile, rank_labels, sensitivity, sentences_of
+from selector.report.runs import GRADIENT
 from selector.report.statistics import Floats
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from selector.report.collect import REGRET, SPREAD, Group, SeedRun
+from selector.report.collect import Group
 from selector.report.plots import Axis, Curve, LinePlot, axis_over, finite, linear_axis, log_range, thinned
+from selector.report.runs import REGRET, SPREAD, SeedRun
 from selector.report.statistics import Floats, Interval, bootstrap_iqm
 
 _POINTS = 120  # of a curve: more than a figure can show, few enough for hundreds of resamples of each

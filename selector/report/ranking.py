@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from selector.report.collect import REGRET, SPREAD, Group
+from selector.report.collect import Group
 from selector.report.plots import (
     Axis,
     Curve,
@@ -24,6 +24,7 @@ from selector.report.plots import (
     probability,
     thinned,
 )
+from selector.report.runs import REGRET, SPREAD
 from selector.report.statistics import Floats, Interval, bootstrap_iqm, iqm, performance_profile, probability_better
 
 FEW_SEEDS = 5

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig
 
-from selector.building import build, target_and_options, under
-from selector.critics.own import bind
+from selector.building import bind, build, target_and_options, under
 from selector.errors import InvalidInput
 from selector.noise import Noise, derive_seed
 from selector.rewards.base import Array, Reward
@@ -91,13 +90,7 @@ class OwnReward(Reward):
 def build_reward(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> Reward:
     """The reward of a configuration: a :class:`Reward`, or a function of the user's own, wrapped.
 
-    Args:
-        node: ``_target_`` and options.
-        trust: see :func:`selector.targets.locate`.
-        given: N, S, D, C …, for constructors that ask for them.
-
-    Raises:
-        InvalidInput: for a target that is none of these, and for wrong options.
+    Arguments and errors are those of :func:`selector.critics.own.build_critic`.
     """
     key = "reward"
     path, options = target_and_options(node, key, Reward)
@@ -105,7 +98,6 @@ def build_reward(node: DictConfig, trust: Sequence[str] = (), **given: Any) -> R
     if is_own(path):
         target = locate(path, f"{key}._target_", trust)
         if is_function_of(target, path):
-            assert callable(target)
             function = bind(target, options, key, ["context", "generator"])
             with under(key):
                 return OwnReward(function, path, None if truth is None else _expected(truth, options, trust))
@@ -124,7 +116,6 @@ def _expected(path: object, options: dict[str, Any], trust: Sequence[str]) -> Ca
     function = locate(path, f"reward.{key}", trust) if isinstance(path, str) else None
     if not is_function_of(function, str(path)):
         raise InvalidInput(key, path, "must name a function of your own: my_module.my_function")
-    assert callable(function)
     its = inspect.signature(function).parameters
     return bind(
         function, {name: value for name, value in options.items() if name in its}, key, ["context", "generator"]

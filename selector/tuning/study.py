@@ -24,9 +24,10 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from selector.composing import CONFIGS, compose_job
 from selector.errors import InvalidInput
+from selector.explain import explain
 from selector.files import write_atomically
-from selector.launch import CONFIGS, compose_job, explain
 from selector.tuning.claims import Claims
 from selector.tuning.question import Pruning, Question
 from selector.tuning.trial import Outcome, build, run_trial

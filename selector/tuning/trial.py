@@ -12,9 +12,9 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
-from selector.config import Experiment, build_experiment
+from selector.composing import compose_job
 from selector.errors import InvalidInput
-from selector.launch import compose_job
+from selector.experiment import Experiment, build_experiment
 from selector.module import SelectorModule
 from selector.report.statistics import iqm
 from selector.run import train

@@ -11,8 +11,8 @@ import yaml
 from hydra import initialize_config_dir
 
 from selector.building import resolve
-from selector.config import build_experiment, build_logger
-from selector.launch import compose_job, jobs
+from selector.composing import compose_job, jobs
+from selector.experiment import build_experiment, build_logger
 from selector.launchers import LAUNCHERS, check_options
 from tests.support import CONFIGS, ROOT, compose, names
 

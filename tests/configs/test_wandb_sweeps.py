@@ -10,8 +10,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from selector.config import build_experiment, build_logger
-from selector.launch import jobs
+from selector.composing import jobs
+from selector.experiment import build_experiment, build_logger
 from tests.support import CONFIGS, ROOT
 
 FILES = sorted((ROOT / "sweeps" / "wandb").glob("*.yaml"))

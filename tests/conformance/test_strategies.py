@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selector.batch import Batch
 from selector.building import build
-from selector.config import build_experiment
+from selector.experiment import build_experiment
 from selector.noise import Noise, Replay, SeedNoise
 from selector.schedules import Schedule
 from selector.selection import Selection

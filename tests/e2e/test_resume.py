@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from selector import Result, fit
-from selector.config import build_experiment
+from selector.experiment import build_experiment
 from selector.files import sole_process
 from selector.launch import main
 from selector.recording import read_history

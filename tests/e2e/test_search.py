@@ -11,11 +11,12 @@ from rich.console import Console
 
 from selector import load
 from selector.__main__ import main as command
-from selector.config import build_experiment, load_run
+from selector.experiment import build_experiment
 from selector.launch import main
 from selector.metrics import HeldOut
 from selector.run import evaluate_run
 from selector.search import Search
+from selector.stored import load_run
 from tests.support import CONFIGS, SHORT
 from train import train
 

@@ -13,12 +13,13 @@ import torch
 import selector.trained as trained_module
 from selector import load
 from selector.__main__ import main as command
-from selector.config import build_experiment, load_run
 from selector.errors import InvalidInput
+from selector.experiment import build_experiment
 from selector.history import read_history
 from selector.launch import main
 from selector.loading import read_checkpoint
 from selector.metrics import HeldOut, evaluate
+from selector.stored import load_run
 from tests.e2e.test_readme import blocks
 from tests.support import CONFIGS, ROOT, SHORT
 from tests.unit.items.test_file import TABLE, lists, write

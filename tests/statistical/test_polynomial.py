@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from selector.batch import Batch
-from selector.config import build_experiment
 from selector.critics import Power
+from selector.experiment import build_experiment
 from selector.launch import main
 from selector.noise import Noise
 from selector.strategies import GST, Exact, ReinMax, Strategy, STSampled

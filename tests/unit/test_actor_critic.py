@@ -155,7 +155,7 @@ def test_a_run_goes_on_with_its_own_table_alone(tmp_path: Path) -> None:
 
 
 def test_measuring_needs_no_table() -> None:
-    from selector.config import build_experiment
+    from selector.experiment import build_experiment
     from tests.support import compose
 
     cfg = compose("critic=offline", "reward=noisy_target", "critic.table=gone.npz")
@@ -177,7 +177,7 @@ def test_accumulated_batches_are_one_step_of_the_critic() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(names("strategy")) - {"supervised", "st_gumbel_sequential"}))
 def test_every_strategy_trains_through_it(name: str) -> None:
-    from selector.config import build_experiment
+    from selector.experiment import build_experiment
     from tests.support import compose
 
     small = ["critic.width=4", "critic.warmup=8", "critic.warmup_updates=1", "critic.observations=4", "network.width=4"]

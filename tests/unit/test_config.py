@@ -1,141 +1,42 @@
-"""From configuration to objects: every refusal names the key."""
-
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+"""What is checked before anything is built: every refusal names the key."""
 
 import pytest
-from omegaconf import OmegaConf
 
-from selector.building import build, fits, resolve, type_name
-from selector.config import build_experiment, build_logger, load_run
+from selector.config import build_schedules, check_config
 from selector.errors import InvalidInput
-from selector.networks import MLP, Network
-from selector.schedules import Constant, Schedule
+from selector.schedules import Constant, EntropyBonus
 from tests.support import compose
 
-CONSTANT = "selector.schedules.Constant"
 
-
-def node(**content: Any) -> Any:
-    return OmegaConf.create(content)
-
-
-def test_build_passes_the_options_and_what_the_constructor_asks_for() -> None:
-    network = build(
-        node(_target_="selector.networks.MLP", width=4), "network", Network, N=3, S=2, D=1, seeds=[7], unused=0
-    )  # type: ignore[type-abstract]
-    assert isinstance(network, MLP)
-    assert (network.N, network.S, network.seeds) == (3, 2, (7,))
-    assert network.body.last.weight.shape == (1, 4, 6)
+def test_the_configuration_as_it_is_passes() -> None:
+    check_config(compose())
 
 
 @pytest.mark.parametrize(
-    ("content", "key"),
+    ("overrides", "key"),
     [
-        ({}, "tau"),
-        ({"_target_": 3}, "tau"),
-        ({"_target_": "Constant"}, "tau._target_"),
-        ({"_target_": "selector.schedules.Nothing"}, "tau._target_"),
-        ({"_target_": "selector.networks.MLP"}, "tau._target_"),
-        ({"_target_": CONSTANT, "vlue": 1.0}, "tau.vlue"),
-        ({"_target_": CONSTANT, "value": "one"}, "tau.value"),
-        ({"_target_": CONSTANT, "value": True}, "tau.value"),
-        ({"_target_": CONSTANT, "value": 0.0}, "tau.value"),
-        ({"_target_": CONSTANT, "warmup": 1.5}, "tau.warmup"),
+        (["+no_such=1"], "no_such"),
+        (["+problem.K=1"], "problem.K"),
+        (["+probe.no_such=1"], "probe.no_such"),
+        (["max_steps=0"], "max_steps"),
+        (["seed=-1"], "seed"),
+        (["stop_at_regret=0"], "stop_at_regret"),
+        (["problem.D=0"], "problem.D"),
+        (["problem.C=-1"], "problem.C"),
+        (["seeds=1000000000000"], "seeds"),
+        (["accelerator.devices=0"], "accelerator.devices"),
+        (["trust=[a.b]"], "trust"),
+        (["entropy.start=-1"], "entropy.start"),
+        (["tau=constant", "tau.value=warm"], "tau.value"),
     ],
 )
-def test_build_refuses_by_name(content: dict[str, Any], key: str) -> None:
+def test_what_is_wrong_is_named(overrides: list[str], key: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        build(node(**content), "tau", Schedule)  # type: ignore[type-abstract]
+        check_config(compose(*overrides))
     assert refused.value.key == key
-    assert "\n" not in str(refused.value)
 
 
-def test_build_refuses_what_is_set_elsewhere_and_what_is_missing() -> None:
-    with pytest.raises(InvalidInput, match=r"network\.N=3: is set elsewhere: problem\.N"):
-        build(node(_target_="selector.networks.MLP", N=3), "network", Network, N=3, S=2)  # type: ignore[type-abstract]
-    with pytest.raises(InvalidInput, match=r"network\.S=None: MLP needs it"):
-        build(node(_target_="selector.networks.MLP"), "network", Network, N=3)  # type: ignore[type-abstract]
-
-
-@pytest.mark.parametrize(
-    ("value", "hint", "fit"),
-    [
-        (1, float, True),
-        (1.5, float, True),
-        (True, float, False),
-        (True, int, False),
-        (1.0, int, False),
-        (None, float | None, True),
-        ("x", float | None, False),
-        ([1, 2.5], Sequence[float], True),
-        ([1, "a"], Sequence[float], False),
-        ("ab", Sequence[str], False),
-        ("a", Literal["a", "b"], True),
-        ("c", Literal["a", "b"], False),
-        ("x", str | Path, True),
-        (3, Any, True),
-    ],
-)
-def test_types_of_yaml_values(value: object, hint: Any, fit: bool) -> None:
-    assert fits(value, hint) == fit
-
-
-def test_types_in_words() -> None:
-    assert type_name(float | None) == "a number or null"
-    assert type_name(Sequence[int]) == "a list, each a whole number"
-    assert type_name(Literal["a", "b"]) == "one of a, b"
-
-
-def test_resolve_finds_the_class() -> None:
-    assert resolve(CONSTANT, "tau._target_", Schedule) is Constant
-
-
-def test_seed_zero_is_a_seed_and_seeds_are_consecutive() -> None:
-    assert build_experiment(compose("network.width=4", "seed=0")).network.seeds == (0,)
-    assert build_experiment(compose("network.width=4", "seed=3", "seeds=3")).network.seeds == (3, 4, 5)
-
-
-def test_any_argument_of_lightnings_trainer_is_passed_on() -> None:
-    cfg = compose("+trainer.limit_train_batches=3", "+trainer.deterministic=true", "trainer.accumulate_grad_batches=2")
-    trainer = build_experiment(cfg).trainer
-    assert trainer["limit_train_batches"] == 3
-    assert trainer["deterministic"] is True
-    assert trainer["accumulate_grad_batches"] == 2
-    assert trainer["precision"] == "32-true"
-
-
-def test_no_logger_is_none_and_building_one_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert build_logger(compose("logger=none"), [0]) is None
-    logger = build_logger(compose(), [0])
-    assert logger is not None
-    assert not list(tmp_path.iterdir())
-
-
-def test_load_run_refuses_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="no such folder"):
-        load_run(tmp_path / "nowhere", needs="x")
-    with pytest.raises(InvalidInput, match=r"config\.yaml is missing"):
-        load_run(tmp_path, needs="x")
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "config.yaml").write_text("name: a\n")
-    (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: {}\n")
-    with pytest.raises(InvalidInput, match=r"last\.ckpt is missing"):
-        load_run(tmp_path, needs="checkpoints/last.ckpt")
-
-
-LARGE = ["network=pointer", "problem.S=64", "problem.N=65536", "problem.D=16", "batch_size=8"]
-
-
-@pytest.mark.parametrize("strategy", ["local_expectation", "exact"])
-def test_a_strategy_that_tries_every_item_is_refused_where_its_selections_do_not_fit(strategy: str) -> None:
-    with pytest.raises(InvalidInput, match=r"strategy=.*4,194,305 selections of every list.*GiB"):
-        build_experiment(compose(*LARGE, "held_out=16", f"strategy={strategy}"))
-
-
-def test_many_held_out_items_are_named_with_a_number_that_is_not_too_many() -> None:
-    with pytest.warns(UserWarning, match="held_out: 257 lists .* held_out=256 takes"):
-        build_experiment(compose(*LARGE, "held_out=257"))
-    build_experiment(compose(*LARGE, "held_out=256"))  # a warning would fail the test
+def test_schedules_that_end_with_the_run() -> None:
+    tau, entropy = build_schedules(compose("tau=constant", "tau.value=2", "entropy.start=1", "max_steps=7"))
+    assert tau == Constant(value=2)
+    assert entropy == EntropyBonus(start=1.0, end=0.0, steps=7)

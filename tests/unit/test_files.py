@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from selector.errors import InvalidInput
-from selector.files import read_json, sole_process, write_atomically, write_json
+from selector.files import claim, read_json, sole_process, write_atomically, write_json
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -73,3 +73,9 @@ def test_a_file_system_without_locks_is_named_in_one_line(
         pass
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"{tmp_path}: no locks here (No locks available): nothing keeps a second process out of this folder"
+
+
+def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "st_gumbel-20260101-000000"
+    assert [claim(folder).name for _ in range(3)] == [folder.name, f"{folder.name}-2", f"{folder.name}-3"]
+    assert all(path.is_dir() for path in (folder, folder.with_name(f"{folder.name}-2")))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 
+from selector.composing import compose_job
 from selector.errors import InvalidInput
 from selector.guard import check_hydra, make_run_folder
-from selector.launch import compose_job
 from selector.provenance import git_state
 from tests.support import CONFIGS
 

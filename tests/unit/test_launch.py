@@ -1,90 +1,33 @@
-"""The command line: which jobs it asks for, and how a run is continued."""
+"""The command line of train.py."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-from hydra import initialize_config_dir
+from tests.support import ROOT
 
-from selector.errors import InvalidInput
-from selector.launch import claim, continue_run, explain, jobs
-from selector.same_run import flatten
-from tests.support import CONFIGS, compose
-
-
-def stored_run(folder: Path, overrides: list[str]) -> Path:
-    (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {o}\n" for o in overrides))
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "last.ckpt").touch()
-    return folder
+# What needs no torch to be seen, and how the line about it begins.
+SEEN_AT_ONCE = {
+    "stratgy=st_gumbel": "stratgy: no such key",
+    "problem.N=0": "problem.N=0: must be >= 1",
+    "max_steps=0": "max_steps=0: must be >= 1",
+    "seed=-1": "seed=-1: must be >= 0",
+    "held_out=10000000000000": "held_out=10000000000000: too large",
+    "tau.start=warm": "tau.start=warm: must be a number",
+}
 
 
-def test_resume_of_a_folder_is_what_it_was_started_with_and_the_folder(tmp_path: Path) -> None:
-    folder = stored_run(tmp_path / "old", ["strategy=st_sampled", "max_steps=5", "name=old", "resume=auto"])
-    assert continue_run([f"resume={folder}", "max_steps=9"]) == [
-        "strategy=st_sampled",
-        "max_steps=5",
-        "name='old'",
-        "max_steps=9",
-        f"hydra.run.dir='{folder}'",
-        "resume=auto",
-    ]
-
-
-@pytest.mark.parametrize("overrides", [[], ["seed=1"], ["resume=auto"], ["resume=null"]])
-def test_without_a_folder_the_command_line_stays(overrides: list[str]) -> None:
-    assert continue_run(overrides) == overrides
-
-
-def test_resume_refuses_what_is_no_run(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InvalidInput) as refused:
-            continue_run([f"resume={folder}"])
-        assert refused.value.key == "resume"
-
-
-def test_a_multirun_is_the_product_of_its_choices() -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
-        asked = jobs(["seed=0,1", "strategy=st_gumbel", "max_steps=2,3"])
-        assert jobs(["seed=0"]) == [["seed=0"]]
-    assert [sorted(job) for job in asked] == [
-        [f"max_steps={steps}", f"seed={seed}", "strategy=st_gumbel"] for seed in (0, 1) for steps in (2, 3)
-    ]
-
-
-def test_flatten_gives_dotted_leaves_without_resolving() -> None:
-    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1]}) == {"a.b": 1, "a.c.d": None, "e": [1]}
-    assert flatten(compose("tau=linear"))["tau.steps"] == "${max_steps}"
-
-
-def test_a_message_of_several_lines_becomes_one() -> None:
-    assert explain(InvalidInput("a", "b\nc", "must\n be d"), CONFIGS) == "a=b c: must be d"
-
-
-def test_two_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
-    folder = tmp_path / "outputs" / "st_gumbel-20260101-000000"
-    assert [claim(folder).name for _ in range(3)] == [folder.name, f"{folder.name}-2", f"{folder.name}-3"]
-    assert all(path.is_dir() for path in (folder, folder.with_name(f"{folder.name}-2")))
-
-
-@pytest.mark.parametrize("kept", ["strategy=rloo", "+critic.target=3", "name_of=1"])
-@pytest.mark.parametrize(
-    "dropped",
-    [
-        "resume=auto",
-        "name=x",
-        "trust=[os]",
-        "++trust=[os]",
-        "~trust",
-        "+hydra.job.env_set.GIT_DIR=x",
-        "hydra/launcher=x",
-    ],
-)
-def test_a_stored_run_says_nothing_about_this_process(dropped: str, kept: str, tmp_path: Path) -> None:
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
-    (tmp_path / ".hydra" / "overrides.yaml").write_text(f"- {dropped}\n- {kept}\n")
-    overrides = continue_run([f"resume={tmp_path}"])
-    assert overrides[0] == kept
-    assert overrides.count(dropped) == (dropped == "resume=auto")
+def test_torch_is_not_imported_to_refuse_what_is_wrong_without_it(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from selector.composing import CONFIGS
+from selector.launch import main
+print([main(print, CONFIGS, [one]) for one in {list(SEEN_AT_ONCE)}], {{"torch", "lightning"}} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout == f"{[2] * len(SEEN_AT_ONCE)} set()\n"
+    for line, said in zip(done.stderr.splitlines(), SEEN_AT_ONCE.values(), strict=True):
+        assert line.startswith(f"error: {said}")
+    assert not list(tmp_path.iterdir())

@@ -20,9 +20,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
 from selector.__main__ import main
+from selector.composing import compose_job
 from selector.errors import InvalidInput
 from selector.history import History, Record
-from selector.launch import compose_job
 from selector.run import run
 from selector.training import Result
 from selector.tuning.question import Objective, Question, read_question

@@ -15,6 +15,7 @@ from selector.critics.own import OwnCritic, build_critic
 from selector.errors import InvalidInput
 from selector.items import Uniform
 from selector.problems import Problem
+from tests.support import own_module
 
 SIZES = {"N": 5, "S": 3, "D": 2, "C": 0}
 
@@ -67,11 +68,7 @@ number = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def _own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "own_critics.py").write_text(SOURCE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(str(folder))
+    with own_module(tmp_path_factory.mktemp("own"), "own_critics", SOURCE):
         yield
 
 

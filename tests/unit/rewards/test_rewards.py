@@ -18,6 +18,7 @@ from selector.problems import Problem
 from selector.rewards import Budget, NoisyTarget
 from selector.rewards.base import Reward
 from selector.rewards.own import OwnReward, build_reward, check_reward
+from tests.support import own_module
 
 SIZES = {"N": 4, "S": 3, "D": 2, "C": 0}
 Array = np.ndarray[Any, Any]
@@ -87,11 +88,7 @@ def with_context(slots, context):
 
 @pytest.fixture(scope="module", autouse=True)
 def _own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "own_rewards.py").write_text(SOURCE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(str(folder))
+    with own_module(tmp_path_factory.mktemp("own"), "own_rewards", SOURCE):
         yield
 
 
