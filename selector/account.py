@@ -1,6 +1,19 @@
-"""Whether there is a Weights & Biases account; found out before anything is written, never by a question."""
+"""Weights & Biases before a run starts: its import, and whether there is an account, never found out by a question."""
+
+import os
 
 from selector.errors import InvalidInput
+
+
+def import_wandb() -> None:
+    """Import what a run needs of W&B. Worth doing before torch and Lightning are imported.
+
+    For every class that W&B makes while it is imported, pydantic looks through all modules that are there already, and
+    torch and Lightning bring thousands.
+    """
+    # W&B reports on itself to its makers, offline as well. Nothing is sent that was not asked for.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb.apis.public  # noqa: F401 - a run imports it when it starts
 
 
 def check_account(key: str, given: object) -> None:

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from selector import sweep
+from selector.account import import_wandb
 from selector.composing import choose_own, compose_job, continue_run, is_sweep, jobs
 from selector.config import check_config
 from selector.errors import InvalidInput
@@ -193,6 +194,8 @@ def check_job(overrides: list[str], number: int | None) -> Path:
     if number is not None:
         check_launcher(cfg)
     check_config(cfg)  # what is wrong without torch is said at once, not after seconds of importing it
+    if OmegaConf.select(cfg, "logger._target_") == "selector.logger.SeedWandb":
+        import_wandb()  # before torch
     from selector.experiment import build_experiment, build_logger
     from selector.trainer import check_trainer
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from selector.account import check_account
+from selector.account import check_account, import_wandb
 from selector.errors import InvalidInput, check_at_least, check_choice
 from selector.recording import Record
 
@@ -103,9 +103,8 @@ class SeedWandb(Logger):
 
     def start(self) -> None:
         """Start the W&B runs, one per seed or one for all of them; takes seconds if the network is not as it should."""
-        # W&B reports on itself to its makers, offline as well. Nothing is sent that was not asked for.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb  # takes a second; not needed where nothing is logged
+        import_wandb()  # takes a second; not needed where nothing is logged
+        import wandb
 
         Path(self._init["dir"]).mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(

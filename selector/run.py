@@ -190,8 +190,9 @@ def evaluate_run(
     result = Result(problem.oracle_kind, network.seeds, step, samples, metrics, history, seconds)
     print_result(result, f"{cfg.name}, {checkpoint} checkpoint", console)
     if search is not None:
+        sweeps = "1 sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
         console.print(
-            f"Searched: {search.sweeps} sweeps, width {search.width}, from the network's choice; at most "
+            f"searched: {sweeps}, {search.width} choices kept, from the network's choice; at most "
             f"{search.queries(problem.S, problem.N):,} losses a list. The same from a random choice ends with regret "
             f"{result.mean('random_searched_regret'):.4f}.",
             **LINE,

@@ -79,9 +79,9 @@ def load_run(folder: Path, needs: str, trust: Sequence[str] = ()) -> DictConfig:
         # ${hydra:…} in a stored configuration means the Hydra of that run, not of this process.
         OmegaConf.register_new_resolver("hydra", lambda key: OmegaConf.select(hydra.hydra, key), replace=True)
         cfg = OmegaConf.merge(OmegaConf.structured(Schema), OmegaConf.load(stored))  # with types, and what is new
-        OmegaConf.resolve(cfg)
         assert isinstance(cfg, DictConfig)
-        cfg.name = folder.name
+        cfg.name = folder.name  # before anything is resolved: ${now:…} in it is known to a running Hydra alone
+        OmegaConf.resolve(cfg)
         cfg.trust = list(trust)
         if OmegaConf.missing_keys(cfg):
             raise ValueError(f"it says nothing of {min(OmegaConf.missing_keys(cfg))}")

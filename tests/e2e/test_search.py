@@ -62,7 +62,7 @@ def test_evaluate_measures_what_a_selector_with_a_search_chooses(name: str, caps
     assert command(["evaluate", str(run), "--search", "2", "--width", "3"]) == 0
     shown = capsys.readouterr().out
     assert "searched" in shown
-    assert re.search(r"Searched: 2 sweeps, width 3, .* a random choice ends with regret 0\.\d{4}\.", shown)
+    assert re.search(r"searched: 2 sweeps, 3 choices kept, .* a random choice ends with regret 0\.\d{4}\.", shown)
     cfg = load_run(run, "result.json")
     metrics = evaluate_run(cfg, run, "last", Console(quiet=True), search=Search(2, 3))
     for r in range(cfg.seeds):

@@ -71,6 +71,18 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     return err.removeprefix("error: ").rstrip()
 
 
+# ---- a fresh process ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_nobody_named_is_measured_in_a_fresh_process(tmp_path: Path) -> None:
+    """Its stored name has a ${now:…} in it, which only a running Hydra can read: no test beside one would see that."""
+    for arguments in ([str(ROOT / "train.py"), *SHORT, "logger=none"], ["-m", "selector", "evaluate"]):
+        runs = [str(path.relative_to(tmp_path)) for path in tmp_path.glob("outputs/st_gumbel-*")]
+        done = subprocess.run([sys.executable, *arguments, *runs], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "last checkpoint" in done.stdout
+
+
 # ---- load ---------------------------------------------------------------------------------------------------------
 
 
