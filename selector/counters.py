@@ -7,6 +7,7 @@ Shape legend: R streams · `*` any dims · N numbers in a row.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,8 +59,33 @@ class Counters(Streams):
         check_number(state["counters"]["streams"], len(self._keys))
         self._draws = state["counters"]["draws"]
 
+    def gumbel_draw(self) -> "GumbelDraw":
+        self._draws += 1
+        return GumbelDraw(self._keys, self._draws - 1)
 
-def fill(out: Tensor, keys: Tensor, draw: int, kind: str, high: int = 1) -> None:
+
+@dataclass(frozen=True)
+class GumbelDraw:
+    """One draw of Gumbel noise ``[R, *, N]``, float32, to be made wherever it is needed instead of being stored.
+
+    Attributes:
+        keys: ``[R]`` int64, the streams' keys.
+        draw: how many draws the streams made before.
+        first: the row of each stream's whole draw with which a process's part of it begins.
+    """
+
+    keys: Tensor
+    draw: int
+    first: int = 0
+
+    def make(self, shape: Sequence[int]) -> Tensor:
+        """The noise ``[*shape]``."""
+        out = torch.empty(tuple(shape), device=self.keys.device)
+        fill(out, self.keys, self.draw, "gumbel", first=self.first)
+        return out
+
+
+def fill(out: Tensor, keys: Tensor, draw: int, kind: str, high: int = 1, first: int = 0) -> None:
     """Fill ``out`` with draw number ``draw`` of the streams ``keys``.
 
     Args:
@@ -68,24 +94,29 @@ def fill(out: Tensor, keys: Tensor, draw: int, kind: str, high: int = 1) -> None
         draw: how many draws these streams made before.
         kind: "uniform", "gumbel", "normal" or "integers".
         high: the bound of "integers".
+        first: the row of the draw with which ``out`` begins.
     """
     if not out.numel():
         return
-    # Kernels that make Gumbel noise anew take it row by row, where a row's place must not matter.
-    N = out.shape[-1] if kind == "gumbel" and out.dim() else out.numel() // len(keys)
+    while torch._C._functorch.is_functorch_wrapped_tensor(out):  # in torch.func.grad: a kernel wants what is inside
+        out = torch._C._functorch.get_unwrapped(out)
+    size = out.numel() // len(keys)
+    # Every row of Gumbel noise begins with a counter of its own, for the kernels that make it again row by row.
+    N = min(size, out.shape[-1]) if kind == "gumbel" and out.dim() else size
     per = 16 // out.element_size()  # numbers of a counter
-    rows = out.numel() // (len(keys) * N)
+    rows = size // N
     blocks = triton.cdiv(rows * triton.cdiv(N, per), _BLOCK)
-    with torch.cuda.device_of(out):
-        _fill[(len(keys) * blocks,)](out, keys, draw, high, rows, N, blocks, kind, per, _BLOCK)
+    with torch.cuda.device_of(out), torch._C._DisableFuncTorch():
+        _fill[(len(keys) * blocks,)](out, keys, draw, high, first, rows, N, blocks, kind, per, _BLOCK)
 
 
-@triton.jit(do_not_specialize=["draw", "high", "rows", "N", "blocks"])
-def _fill(out, keys, draw, high, rows, N, blocks, KIND: tl.constexpr, PER: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["draw", "high", "first", "rows", "N", "blocks"])
+def _fill(out, keys, draw, high, first, rows, N, blocks, KIND: tl.constexpr, PER: tl.constexpr, BLOCK: tl.constexpr):
     """One program for every block of a stream's counters."""
     stream = (tl.program_id(0) // blocks).to(tl.int64)
     counter = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    a, b, c, d = words(tl.load(keys + stream), draw, counter)
+    in_row = tl.cdiv(N, PER)
+    a, b, c, d = words(tl.load(keys + stream), draw, counter + first * in_row)
     if PER == 4:
         if KIND == "normal":
             a, b = _normals(_unit(a), _unit(b))
@@ -105,7 +136,6 @@ def _fill(out, keys, draw, high, rows, N, blocks, KIND: tl.constexpr, PER: tl.co
             if KIND == "gumbel":
                 a, b = _gumbel(a), _gumbel(b)
         numbers = tl.interleave(a, b)
-    in_row = tl.cdiv(N, PER)
     row = counter // in_row
     n = (counter % in_row * PER)[:, None] + tl.arange(0, PER)[None, :]
     place = ((stream * rows + row) * N)[:, None] + n
@@ -122,9 +152,13 @@ def words(key, draw, counter):
 
 
 @triton.jit
-def gumbel_row(key, draw, counter):
-    """Four float32 numbers of Gumbel(0, 1) for every counter: ``[*, C] -> [*, 4 C]``, as a "gumbel" draw has them."""
-    a, b, c, d = words(key, draw, counter)
+def gumbel_rows(key, draw, row, start, N, BLOCK: tl.constexpr):
+    """Numbers start … start + BLOCK − 1 of rows ``[M]`` of a "gumbel" draw: ``[M, BLOCK]``.
+
+    ``key`` is one or ``[M, 1]``; start and BLOCK are multiples of 4.
+    """
+    counter = (row * tl.cdiv(N, 4))[:, None] + (start // 4 + tl.arange(0, BLOCK // 4))[None, :]
+    a, b, c, d = words(key + counter * 0, draw, counter)
     return interleave(_gumbel(_unit(a)), _gumbel(_unit(b)), _gumbel(_unit(c)), _gumbel(_unit(d)))
 
 

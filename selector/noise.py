@@ -4,13 +4,18 @@ Shape legend: Q critic queries · R seeds trained side by side · B batch · `*`
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from selector.streams import Streams, streams
+
+if TYPE_CHECKING:
+    from selector.counters import GumbelDraw
 
 
 def derive_seed(seed: int, stream: str) -> int:
@@ -41,6 +46,13 @@ class Noise:
     def gumbel(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """Gumbel(0, 1) = −log(−log u); finite always. Shape as for :meth:`uniform`."""
         return self._draw(lambda streams, out: streams.gumbel(out), shape, draws, dtype)
+
+    def gumbel_draw(self, shape: Sequence[int]) -> "GumbelDraw | None":  # noqa: ARG002 - for streams of seeds
+        """What :meth:`gumbel` would draw in float32, for kernels that make it where they need it.
+
+        None, and nothing is drawn, where the numbers cannot be made again.
+        """
+        return self._streams.gumbel_draw()
 
     def normal(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """N(0, 1). Shape as for :meth:`uniform`."""
@@ -98,6 +110,11 @@ class SeedNoise(Noise):
         self._streams = streams([derive_seed(seed, stream) for seed in seeds], self.device)
         self._rank, self._world = shard
 
+    def gumbel_draw(self, shape: Sequence[int]) -> "GumbelDraw | None":
+        self._check_seeds(shape)
+        draw = self._streams.gumbel_draw()
+        return None if draw is None else replace(draw, first=self._rank * math.prod(shape[1:-1]))
+
     def _draw(
         self,
         fill: Callable[[Streams, Tensor], None],
@@ -105,9 +122,8 @@ class SeedNoise(Noise):
         draws: int | None,
         dtype: torch.dtype | None,
     ) -> Tensor:
+        self._check_seeds(shape)
         R, *rest = shape
-        if self._seeds != R:
-            raise ValueError(f"expected a leading dim of {self._seeds} seeds, got shape {tuple(shape)}")
         if self._world > 1:
             rest[0] *= self._world
         per_seed = rest if draws is None else [draws, *rest]
@@ -120,6 +136,10 @@ class SeedNoise(Noise):
             local = rest[0] // self._world
             out = out.narrow(dim, self._rank * local, local)
         return out
+
+    def _check_seeds(self, shape: Sequence[int]) -> None:
+        if self._seeds != shape[0]:
+            raise ValueError(f"expected a leading dim of {self._seeds} seeds, got shape {tuple(shape)}")
 
 
 class Replay(Noise):
@@ -136,6 +156,9 @@ class Replay(Noise):
         """Start again at the first recorded draw."""
         self._position = 0
         return self
+
+    def gumbel_draw(self, shape: Sequence[int]) -> None:  # noqa: ARG002 - what is recorded are numbers
+        return None
 
     def _draw(
         self,

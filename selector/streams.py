@@ -5,10 +5,13 @@ Shape legend: R streams · `*` any dims.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from selector.counters import GumbelDraw
 
 # Half of the spacing of float32 uniforms: what a drawn 0 is replaced by, so that log(u) is finite.
 SMALLEST_UNIFORM = 2.0**-25
@@ -29,6 +32,10 @@ class Streams(ABC):
     @abstractmethod
     def gumbel(self, out: Tensor) -> None:
         """Gumbel(0, 1), finite always."""
+
+    def gumbel_draw(self) -> "GumbelDraw | None":
+        """Move on by one float32 draw of :meth:`gumbel`, to be made later; None where numbers cannot be made again."""
+        return None
 
     @abstractmethod
     def normal(self, out: Tensor) -> None:

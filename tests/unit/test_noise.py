@@ -82,7 +82,7 @@ def test_stacked_draws_equal_those_of_each_seed_alone(
     seeds = [5, 0, 11]
     stacked = SeedNoise(seeds, "x", device)
     alone = [SeedNoise([seed], "x", device) for seed in seeds]
-    for shape in ([4, 2], [7]):  # twice: the streams also advance alike
+    for shape in ([4, 2], [7], []):  # several times: the streams also advance alike
         together = draw(stacked, [3, *shape], draws=draws)
         dim = 0 if draws is None else 1
         assert torch.equal(together, torch.cat([draw(n, [1, *shape], draws=draws) for n in alone], dim))
