@@ -69,7 +69,7 @@ class _PickThroughDraw(torch.autograd.Function):
         d_logits = None
         if ctx.needs_input_grad[2]:
             grad, items = grad.to(logits.dtype), items.to(logits.dtype)
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() or not eager():
                 d_logits = through_weights(grad, items, SoftmaxAtDraw(logits, ctx.noise, ctx.tau))
             else:
                 d_logits = through_draw(grad, items, logits, ctx.noise, ctx.tau)

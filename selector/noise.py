@@ -32,7 +32,8 @@ class Noise:
     Args:
         seed: any integer.
         stream: what the numbers are for ("items", "strategy", …); streams of one seed are independent.
-        device: where the numbers are drawn. Streams of different device kinds differ.
+        device: where the numbers are drawn. Streams of different device kinds differ, and those of a GPU with and
+            without Triton.
     """
 
     def __init__(self, seed: int = 0, stream: str = "", device: torch.device | str = "cpu") -> None:
