@@ -4,14 +4,18 @@ Shape legend: Q critic queries · R seeds trained side by side · B batch · `*`
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-# Half of the spacing of float32 uniforms: what a drawn 0 is replaced by, so that log(u) is finite.
-_SMALLEST_UNIFORM = 2.0**-25
+from selector.streams import Streams, streams
+
+if TYPE_CHECKING:
+    from selector.counters import GumbelDraw
 
 
 def derive_seed(seed: int, stream: str) -> int:
@@ -21,54 +25,59 @@ def derive_seed(seed: int, stream: str) -> int:
 
 
 class Noise:
-    """One random stream with its own generator. Nothing in this project draws from torch's global generator.
+    """One random stream of its own. Nothing in this project draws from torch's global generator.
 
     All draws are float32 or wider whatever the dtype of the logits: half precision cannot hold the tails.
 
     Args:
         seed: any integer.
         stream: what the numbers are for ("items", "strategy", …); streams of one seed are independent.
-        device: where the numbers are drawn. Streams of different device kinds differ.
+        device: where the numbers are drawn. Streams of different device kinds differ, and those of a GPU with and
+            without Triton.
     """
 
     def __init__(self, seed: int = 0, stream: str = "", device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self._generators = [self._generator(seed, stream)]
-
-    def _generator(self, seed: int, stream: str) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed(derive_seed(seed, stream))
+        self._streams = streams([derive_seed(seed, stream)], self.device)
 
     def uniform(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """U(0, 1) on the open interval, ``[*shape]``, or ``[draws, *shape]`` when ``draws`` is given."""
-        # u < 1 holds for torch's uniforms already; only an exact 0 has to be lifted.
-        return self._draw(lambda out, g: out.uniform_(generator=g).clamp_(min=_SMALLEST_UNIFORM), shape, draws, dtype)
+        return self._draw(lambda streams, out: streams.uniform(out), shape, draws, dtype)
 
     def gumbel(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """Gumbel(0, 1) = −log(−log u); finite always. Shape as for :meth:`uniform`."""
-        # Twice a vectorised log costs less than half of Tensor.exponential_, which is serial on a CPU.
-        return self.uniform(shape, draws=draws, dtype=dtype).log_().neg_().log_().neg_()
+        return self._draw(lambda streams, out: streams.gumbel(out), shape, draws, dtype)
+
+    def gumbel_draw(self, shape: Sequence[int]) -> "GumbelDraw | None":  # noqa: ARG002 - for streams of seeds
+        """What :meth:`gumbel` would draw in float32, for kernels that make it where they need it.
+
+        None, and nothing is drawn, where the numbers cannot be made again.
+        """
+        return self._streams.gumbel_draw()
 
     def normal(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
         """N(0, 1). Shape as for :meth:`uniform`."""
-        return self._draw(lambda out, g: out.normal_(generator=g), shape, draws, dtype)
+        return self._draw(lambda streams, out: streams.normal(out), shape, draws, dtype)
 
     def integers(self, high: int, shape: Sequence[int], *, draws: int | None = None) -> Tensor:
         """Whole numbers 0 … high − 1, int64. Shape as for :meth:`uniform`."""
-        return self._draw(lambda out, g: out.random_(0, high, generator=g), shape, draws, torch.int64)
+        return self._draw(lambda streams, out: streams.integers(out, high), shape, draws, torch.int64)
 
     def _draw(
         self,
-        fill: Callable[[Tensor, torch.Generator], Tensor],
+        fill: Callable[[Streams, Tensor], None],
         shape: Sequence[int],
         draws: int | None,
         dtype: torch.dtype | None,
     ) -> Tensor:
         full = tuple(shape) if draws is None else (draws, *shape)
-        return fill(torch.empty(full, dtype=_wide(dtype), device=self.device), self._generators[0])
+        out = torch.empty(full, dtype=_wide(dtype), device=self.device)
+        fill(self._streams, out)
+        return out
 
     def state_dict(self) -> dict[str, Any]:
-        """The generators' positions; loading them continues the stream exactly where it was."""
-        return {"generators": [g.get_state() for g in self._generators]}
+        """The stream's position; loading it continues the stream exactly where it was."""
+        return self._streams.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state``.
@@ -76,13 +85,7 @@ class Noise:
         Raises:
             ValueError: when ``state`` holds another number of streams, or comes from another kind of device.
         """
-        states = state["generators"]
-        if len(states) != len(self._generators):
-            raise ValueError(f"the state holds {len(states)} random streams, this run has {len(self._generators)}")
-        for generator, saved in zip(self._generators, states, strict=True):
-            if saved.numel() != generator.get_state().numel():
-                raise ValueError(f"the random streams were saved on another kind of device than {self.device.type}")
-            generator.set_state(saved.cpu())
+        self._streams.load_state_dict(state)
 
 
 class SeedNoise(Noise):
@@ -104,26 +107,29 @@ class SeedNoise(Noise):
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.device = torch.device(device)
-        self._generators = [self._generator(seed, stream) for seed in seeds]
+        self._seeds = len(seeds)
+        self._streams = streams([derive_seed(seed, stream) for seed in seeds], self.device)
         self._rank, self._world = shard
+
+    def gumbel_draw(self, shape: Sequence[int]) -> "GumbelDraw | None":
+        self._check_seeds(shape)
+        draw = self._streams.gumbel_draw()
+        return None if draw is None else replace(draw, first=self._rank * math.prod(shape[1:-1]))
 
     def _draw(
         self,
-        fill: Callable[[Tensor, torch.Generator], Tensor],
+        fill: Callable[[Streams, Tensor], None],
         shape: Sequence[int],
         draws: int | None,
         dtype: torch.dtype | None,
     ) -> Tensor:
+        self._check_seeds(shape)
         R, *rest = shape
-        if len(self._generators) != R:
-            raise ValueError(f"expected a leading dim of {len(self._generators)} seeds, got shape {tuple(shape)}")
         if self._world > 1:
             rest[0] *= self._world
         per_seed = rest if draws is None else [draws, *rest]
-        # Every seed fills a contiguous block: how torch lays random numbers into a strided view is not documented.
         out = torch.empty((R, *per_seed), dtype=_wide(dtype), device=self.device)
-        for block, generator in zip(out, self._generators, strict=True):
-            fill(block, generator)
+        fill(self._streams, out)
         if draws is not None:
             out = out.transpose(0, 1)
         if self._world > 1:
@@ -132,6 +138,10 @@ class SeedNoise(Noise):
             out = out.narrow(dim, self._rank * local, local)
         return out
 
+    def _check_seeds(self, shape: Sequence[int]) -> None:
+        if self._seeds != shape[0]:
+            raise ValueError(f"expected a leading dim of {self._seeds} seeds, got shape {tuple(shape)}")
+
 
 class Replay(Noise):
     """Records what another stream draws; after :meth:`rewind` it gives the same numbers again. For tests and probes."""
@@ -139,7 +149,7 @@ class Replay(Noise):
     def __init__(self, source: Noise) -> None:
         self.device = source.device
         self._source = source
-        self._generators = source._generators
+        self._streams = source._streams
         self._tape: list[Tensor] = []
         self._position = 0
 
@@ -148,9 +158,12 @@ class Replay(Noise):
         self._position = 0
         return self
 
+    def gumbel_draw(self, shape: Sequence[int]) -> None:  # noqa: ARG002 - what is recorded are numbers
+        return None
+
     def _draw(
         self,
-        fill: Callable[[Tensor, torch.Generator], Tensor],
+        fill: Callable[[Streams, Tensor], None],
         shape: Sequence[int],
         draws: int | None,
         dtype: torch.dtype | None,

@@ -4,6 +4,7 @@ Shape legend: Q critic queries · `*` any leading dims (in training ``[R, B]``: 
 D features per item.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,44 @@ _CHUNK = 2**16
 SHORT = 32
 
 
-@dataclass(frozen=True)
-class SoftmaxAt:
+class BackwardSoftmax(ABC):
     """The weights softmax(scores/tau) of one hard selection, which only the backward pass computes.
+
+    Attributes:
+        logits: ``[*, S, N]``, where the gradient goes.
+        tau: temperature, > 0.
+    """
+
+    logits: Tensor
+    tau: float
+
+    @abstractmethod
+    def argmax(self) -> Tensor:
+        """``[*, S]`` int64, the items with the highest scores."""
+
+    @abstractmethod
+    def weights(self) -> Tensor:
+        """``[*, S, N]``, as a tensor of its own: softmax(scores/tau), differentiable in the logits."""
+
+    @abstractmethod
+    def pick(self, items: Tensor, index: Tensor) -> Tensor:
+        """Rows of ``items`` by ``index``, with the gradient of ``weights() @ items`` attached to the logits.
+
+        Args:
+            items: ``[*, N, D]``; receives the gradient of the plain gather.
+            index: ``[*, S]`` int64.
+
+        Returns:
+            ``[*, S, D]``, exact copies of rows.
+        """
+
+
+@dataclass(frozen=True)
+class SoftmaxAt(BackwardSoftmax):
+    """The softmax at given scores.
+
+    The backward pass goes from the rows to the logits in one step, chunk by chunk: besides its result it holds nothing
+    of the size of the logits but the scores.
 
     Attributes:
         logits: ``[*, S, N]``, where the gradient goes: J(p)^T v / tau at p = softmax(scores/tau).
@@ -31,11 +67,16 @@ class SoftmaxAt:
     scores: Tensor
     tau: float
 
+    def argmax(self) -> Tensor:
+        return self.scores.argmax(-1)
+
     def weights(self) -> Tensor:
-        """``[*, S, N]``, as a tensor of its own: softmax(scores/tau), differentiable in the logits."""
         # Not scores + logits − logits.detach(), which is NaN at −inf.
         moved = torch.where(self.scores.isneginf(), 0.0, self.scores - self.logits).detach()
         return ((self.logits + moved).masked_fill(self.scores.isneginf(), float("-inf")) / self.tau).softmax(-1)
+
+    def pick(self, items: Tensor, index: Tensor) -> Tensor:
+        return apply(_PickThroughSoftmax, items, index, self.logits, self.scores, self.tau)
 
 
 @dataclass(frozen=True)
@@ -55,7 +96,7 @@ class Selection:
     weights: Tensor | None = None
     log_prob: Tensor | None = None
     relaxed: Tensor | None = None
-    softmax: SoftmaxAt | None = None
+    softmax: BackwardSoftmax | None = None
 
     def __post_init__(self) -> None:
         if self.index is None and self.weights is None:
@@ -81,7 +122,7 @@ class Selection:
         chosen = self.index if self.index is not None else self.weights
         assert chosen is not None
         lead = chosen.shape[1:-1] if self.index is not None else chosen.shape[1:-2]
-        weights = self.weights if self.softmax is None else self.softmax.scores
+        weights = self.weights if self.softmax is None else self.softmax.logits
         if items.shape[:-2] != lead or (weights is not None and items.shape[-2] != weights.shape[-1]):
             raise ValueError(
                 f"items {tuple(items.shape)} do not fit a selection {tuple(chosen.shape)} ([Q, *, S(, N)])"
@@ -90,7 +131,7 @@ class Selection:
             assert self.weights is not None
             picked = _mix(self.weights, items)
         elif self.softmax is not None:
-            picked = pick_through_softmax(items, self.index.squeeze(0), self.softmax).unsqueeze(0)
+            picked = self.softmax.pick(items, self.index.squeeze(0)).unsqueeze(0)
         else:
             picked = pick_rows(items.expand(self.index.shape[0], *items.shape), self.index, self.weights)
         return picked if self.relaxed is None else torch.cat([picked, _mix(self.relaxed, items)])
@@ -110,23 +151,6 @@ def pick_rows(items: Tensor, index: Tensor, weights: Tensor | None = None) -> Te
     return apply(_PickRows, items, index, weights)
 
 
-def pick_through_softmax(items: Tensor, index: Tensor, at: SoftmaxAt) -> Tensor:
-    """Rows of ``items`` by ``index``, with the gradient of ``softmax(scores/tau) @ items`` attached to the logits.
-
-    The backward pass goes from the rows to the logits in one step, chunk by chunk: besides its result it holds nothing
-    of the size of the logits but the scores.
-
-    Args:
-        items: ``[*, N, D]``; receives the gradient of the plain gather.
-        index: ``[*, S]`` int64.
-        at: which softmax.
-
-    Returns:
-        ``[*, S, D]``, exact copies of rows.
-    """
-    return apply(_PickThroughSoftmax, items, index, at.logits, at.scores, at.tau)
-
-
 class _PickRows(torch.autograd.Function):
     """Gather forward; backward also sends ``grad @ items^T`` to the weights. No one-hot is ever made."""
 
@@ -134,7 +158,7 @@ class _PickRows(torch.autograd.Function):
 
     @staticmethod
     def forward(items: Tensor, index: Tensor, weights: Tensor | None) -> Tensor:  # noqa: ARG004 - gradient only
-        return _gather(items, index)
+        return gather(items, index)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG004
@@ -146,7 +170,7 @@ class _PickRows(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
         (grad,) = grads
         items, index = ctx.saved_tensors
-        d_items = _scatter(items, index, grad) if ctx.needs_input_grad[0] else None
+        d_items = scatter(items, index, grad) if ctx.needs_input_grad[0] else None
         d_weights = None
         if ctx.needs_input_grad[2]:
             # In the weights' dtype from the start: the product of half-precision items may overflow.
@@ -161,7 +185,7 @@ class _PickThroughSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(items: Tensor, index: Tensor, logits: Tensor, scores: Tensor, tau: float) -> Tensor:  # noqa: ARG004
-        return _gather(items, index)
+        return gather(items, index)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor, float], output: Tensor) -> None:  # noqa: ARG004
@@ -172,15 +196,12 @@ class _PickThroughSoftmax(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
         (grad,) = grads
         items, index, logits, scores = ctx.saved_tensors
-        d_items = _scatter(items, index, grad) if ctx.needs_input_grad[0] else None
+        d_items = scatter(items, index, grad) if ctx.needs_input_grad[0] else None
         d_logits = None
         if ctx.needs_input_grad[2]:
             grad, items = grad.to(scores.dtype), items.to(scores.dtype)
             if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
-                # The gradient is to be differentiated again: as an expression of the logits.
-                p = SoftmaxAt(logits, scores, ctx.tau).weights()
-                weighted = p * _inner(grad, items)
-                d_logits = (weighted - p * weighted.sum(-1, keepdim=True)) / ctx.tau
+                d_logits = through_weights(grad, items, SoftmaxAt(logits, scores, ctx.tau))
             else:
                 d_logits = _through_softmax(grad, items, scores, ctx.tau)
         return d_items, None, d_logits, None, None
@@ -188,20 +209,32 @@ class _PickThroughSoftmax(torch.autograd.Function):
 
 def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     """``function.apply`` without its look at the signature, which takes as long as a small pick."""
-    plain = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    call = function.apply if plain else super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    call = super(torch.autograd.Function, function).apply if eager() else function.apply  # type: ignore[misc]
     result: Tensor = call(*arguments)
     return result
 
 
-def _gather(items: Tensor, index: Tensor) -> Tensor:
+def eager() -> bool:
+    """Whether tensors are plain ones: nothing is being compiled or transformed (vmap, grad)."""
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+
+
+def gather(items: Tensor, index: Tensor) -> Tensor:
+    """Rows of items: ``[*, N, D], [*, S] -> [*, S, D]``."""
     return items.gather(-2, index.unsqueeze(-1).expand(*index.shape, items.shape[-1]))
 
 
-def _scatter(items: Tensor, index: Tensor, grad: Tensor) -> Tensor:
-    """The gradient of :func:`_gather` with respect to ``items``."""
+def scatter(items: Tensor, index: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of :func:`gather` with respect to ``items``."""
     rows = index.unsqueeze(-1).expand(grad.shape)
     return torch.zeros_like(items, memory_format=torch.contiguous_format).scatter_add(-2, rows, grad)
+
+
+def through_weights(grad: Tensor, items: Tensor, at: BackwardSoftmax) -> Tensor:
+    """The gradient of :meth:`BackwardSoftmax.pick` as an expression of the logits, to be differentiated again."""
+    p = at.weights()
+    weighted = p * _inner(grad, items)
+    return (weighted - p * weighted.sum(-1, keepdim=True)) / at.tau
 
 
 def _through_softmax(grad: Tensor, items: Tensor, scores: Tensor, tau: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from selector.errors import InvalidInput, check_positive
 from selector.noise import Noise
-from selector.selection import SHORT, Selection, apply
+from selector.selection import SHORT, BackwardSoftmax, Selection, SoftmaxAt, apply, eager
 
 _SMALLEST_TAU = 1e-30  # logits up to 1e8 divided by it still fit float32
 
@@ -122,6 +122,17 @@ def draw(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
 def perturbed(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
     """l + G, a constant: ``[*, S, N]``, or ``[draws, *, S, N]`` when ``draws`` is given."""
     return noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype).add_(logits.detach())
+
+
+def at_perturbed(logits: Tensor, noise: Noise, tau: float) -> BackwardSoftmax:
+    """softmax((l + G)/tau), whose argmax is a draw of softmax(l)."""
+    if logits.dtype == torch.float32 and eager():
+        G = noise.gumbel_draw(logits.shape)
+        if G is not None:  # on a GPU with Triton
+            from selector.fused import SoftmaxAtDraw
+
+            return SoftmaxAtDraw(logits, G, tau)
+    return SoftmaxAt(logits, perturbed(logits, noise), tau)
 
 
 def one_hot(index: Tensor, N: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from selector.errors import check_positive
 from selector.noise import Noise
 from selector.selection import Selection, SoftmaxAt, apply
-from selector.strategies.base import Strategy, checked, draw, perturbed
+from selector.strategies.base import Strategy, at_perturbed, checked, draw
 
 
 class STIdentity(Strategy):
@@ -62,7 +62,7 @@ class STArgmax(Strategy):
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
         at = SoftmaxAt(logits, logits.detach(), tau)
-        return Selection(index=at.scores.argmax(-1).unsqueeze(0), softmax=at)
+        return Selection(index=at.argmax().unsqueeze(0), softmax=at)
 
 
 class STSampled(Strategy):
@@ -92,9 +92,8 @@ class STGumbel(Strategy):
     """
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        logits = checked(logits, tau)
-        at = SoftmaxAt(logits, perturbed(logits, noise), tau)
-        return Selection(index=at.scores.argmax(-1).unsqueeze(0), softmax=at)
+        at = at_perturbed(checked(logits, tau), noise, tau)
+        return Selection(index=at.argmax().unsqueeze(0), softmax=at)
 
 
 class DecoupledST(Strategy):

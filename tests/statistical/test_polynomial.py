@@ -6,7 +6,7 @@ L = mean over slots of |z_s − .45|^p with z_s in {0, 1}. q is the probability 
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -34,15 +34,10 @@ class Forced(Noise):
         super().__init__()
         self._wins = torch.nn.functional.one_hot(torch.tensor(index), 2).double() * 1e3
 
-    def _draw(
-        self,
-        fill: Callable[[Tensor, torch.Generator], Tensor],  # noqa: ARG002 - nothing is drawn
-        shape: Sequence[int],
-        draws: int | None,
-        dtype: torch.dtype | None,  # noqa: ARG002
-    ) -> Tensor:
+    def gumbel(self, shape: Sequence[int], *, draws: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
         assert draws is None
-        return torch.exp(-torch.exp(-self._wins)).clamp(1e-300, 1 - 1e-16).expand(*shape)
+        assert dtype == self._wins.dtype
+        return self._wins.expand(*shape).clone()
 
 
 def stall(p: float) -> float:
