@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selector.networks import Network as Network
     from selector.networks import Pointer as Pointer
     from selector.problems import Problem as Problem
+    from selector.search import Search as Search
     from selector.selection import Selection as Selection
     from selector.strategies import Strategy as Strategy
     from selector.trained import Picks as Picks
@@ -31,6 +32,7 @@ _HOME = {
     "Pointer": "networks",
     "Problem": "problems",
     "Result": "training",
+    "Search": "search",
     "Selection": "selection",
     "Selector": "trained",
     "SeparableCritic": "critics",
