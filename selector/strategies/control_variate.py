@@ -16,9 +16,8 @@ from selector.errors import check_at_least, check_finite, check_positive
 from selector.networks.base import StackedMLP
 from selector.noise import Noise, SeedNoise
 from selector.selection import Selection
-from selector.strategies.base import Strategy, attach, attach_gradient, checked, per_seed
+from selector.strategies.base import Strategy, attach, attach_gradient, checked, per_seed, softmax
 from selector.strategies.gumbel_rao import condition
-from selector.strategies.score_function import log_probability
 
 # Stands for −inf in relaxed logits: far enough that the softmax is an exact 0, yet 0·z stays 0 when the gradient with
 # respect to the temperature is taken.
@@ -52,9 +51,9 @@ class Rebar(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
-        index, z = relaxations(logits, noise)
-        relaxed = (z / (tau if self.lambd is None else self.lambd)).softmax(-1)
-        return Selection(index=index, relaxed=relaxed, log_prob=log_probability(logits, index))
+        index, z, log_prob = relaxations(logits, noise)
+        relaxed = softmax(z / (tau if self.lambd is None else self.lambd))
+        return Selection(index=index, relaxed=relaxed, log_prob=log_prob)
 
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:
         assert selection.log_prob is not None
@@ -128,12 +127,13 @@ class Relax(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
-        index, z = relaxations(logits, noise)
+        index, z, log_prob = relaxations(logits, noise)
+        z = z.clamp(min=_FAR)
         y = (z / per_seed(self.log_lambd.exp(), z[0]).to(z.dtype)).softmax(-1)
         return _RelaxSelection(
             index=index,
             relaxed=y,
-            log_prob=log_probability(logits, index),
+            log_prob=log_prob,
             logits=logits,
             learned=torch.stack([self._learned(part) for part in y]),
         )
@@ -174,7 +174,7 @@ class Relax(Strategy):
         return term - term.detach()
 
 
-def relaxations(logits: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+def relaxations(logits: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
     """A draw, its relaxation, and a relaxation given the draw.
 
     Args:
@@ -182,10 +182,11 @@ def relaxations(logits: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         noise: the random stream.
 
     Returns:
-        D ``[1, *, S]``, and z and z̃ stacked to ``[2, *, S, N]``, differentiable in ``logits``.
+        D ``[1, *, S]``; z and z̃ stacked to ``[2, *, S, N]``, and log p(D) ``[1, *]``, differentiable in ``logits``.
     """
     log_pi = logits.log_softmax(-1)
     G = noise.gumbel(logits.shape, draws=2, dtype=logits.dtype)
     z = log_pi + G[0]
     index = z.argmax(-1)
-    return index.unsqueeze(0), torch.stack([z, condition(log_pi, index, G[1])]).clamp(min=_FAR)
+    log_prob = log_pi.gather(-1, index.unsqueeze(-1)).squeeze(-1).sum(-1)
+    return index.unsqueeze(0), torch.stack([z, condition(log_pi, index, G[1])]), log_prob.unsqueeze(0)

@@ -3,12 +3,14 @@
 Shape legend: K conditional draws · `*` any leading dims · S slots · N items.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from selector.errors import check_at_least
 from selector.noise import Noise
-from selector.selection import Selection
+from selector.selection import Selection, apply
 from selector.strategies.base import Strategy, checked, draw, one_hot, through_softmax
 
 
@@ -78,7 +80,7 @@ def condition(log_p: Tensor, index: Tensor, G: Tensor) -> Tensor:
     The maximum of log p + G is a Gumbel(0, 1) whoever reaches it, and given its value m every other entry is a Gumbel
     at log p_i truncated to (−∞, m]: −log(e^−m + e^−(log p_i + G_i)), a smooth minimum of m and log p_i + G_i.
 
-    Differentiable in ``log_p``, safe for −inf and for any size of finite entries.
+    Differentiable in ``log_p``, twice if need be, and safe for −inf and for any size of finite entries.
 
     Args:
         log_p: ``[*, N]``, normalised.
@@ -91,10 +93,38 @@ def condition(log_p: Tensor, index: Tensor, G: Tensor) -> Tensor:
     References:
         Maddison, Tarlow, Minka, 2014, "A* sampling", arXiv 1411.0030 (top-down construction).
     """
-    wins = one_hot(index, log_p.shape[-1])
-    top = G.gather(-1, index.unsqueeze(-1).expand(*G.shape[:-1], 1))
-    free = log_p + G
-    # logaddexp in two terms: torch's own has a NaN gradient at infinite arguments. Not softplus, whose rounding depends
-    # on where in the tensor an element lies: seeds would differ in the last bit between a stacked run and one alone.
-    below = torch.minimum(top, free) - torch.log1p(torch.exp(-(top - free).abs()))
-    return torch.where(wins, top, below)
+    return apply(_Condition, log_p, index, G)
+
+
+class _Condition(torch.autograd.Function):
+    """The smooth minimum; backward 1/(1 + exp(log p_i + G_i − m)) of an entry's gradient, and none of the winner's."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(log_p: Tensor, index: Tensor, G: Tensor) -> Tensor:
+        place = _place(index, G)
+        top, d = G.gather(-1, place), log_p + G
+        below = torch.minimum(top, d)
+        # logaddexp in two terms, which no finite entry overflows. Not softplus, whose rounding depends on where in the
+        # tensor an element lies: seeds would differ in the last bit between a stacked run and one alone.
+        below.sub_(d.sub_(top).abs_().neg_().exp_().log1p_())
+        return below.scatter_(-1, place, top)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        log_p, index, G = ctx.saved_tensors
+        place = _place(index, G)
+        share = 1 / (1 + (log_p + G - G.gather(-1, place)).exp())  # not sigmoid, which rounds as softplus does
+        d_log_p = (share * grads[0]).scatter(-1, place, 0.0)
+        draws = range(G.dim() - log_p.dim())
+        return d_log_p.sum(tuple(draws)) if draws else d_log_p, None, None
+
+
+def _place(index: Tensor, G: Tensor) -> Tensor:
+    """``[*] -> [K…, *, 1]``, for gather and scatter."""
+    return index.unsqueeze(-1).expand(*G.shape[:-1], 1)
