@@ -52,7 +52,7 @@ class Rebar(Strategy):
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
         index, z, log_prob = relaxations(logits, noise)
-        relaxed = softmax(z / (tau if self.lambd is None else self.lambd))
+        relaxed = softmax(z, tau if self.lambd is None else self.lambd)
         return Selection(index=index, relaxed=relaxed, log_prob=log_prob)
 
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:

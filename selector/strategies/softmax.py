@@ -25,7 +25,7 @@ class Softmax(Strategy):
     hard: ClassVar[bool] = False
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
-        return Selection(weights=softmax(checked(logits, tau) / tau).unsqueeze(0))
+        return Selection(weights=softmax(checked(logits, tau), tau).unsqueeze(0))
 
 
 class GumbelSoftmax(Strategy):
@@ -43,4 +43,4 @@ class GumbelSoftmax(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         scores = checked(logits, tau) + noise.gumbel(logits.shape, dtype=logits.dtype)
-        return Selection(weights=softmax(scores / tau).unsqueeze(0))
+        return Selection(weights=softmax(scores, tau).unsqueeze(0))
