@@ -59,7 +59,8 @@ class Divergence:
         grads = [p.grad for p in self._parameters if p.grad is not None]
         flat = torch.cat([g.reshape(len(g), -1) for g in grads], 1)
         norms = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32)
-        losses, self._losses = torch.stack(self._losses), []
+        losses = self._losses[0].unsqueeze(0) if len(self._losses) == 1 else torch.stack(self._losses)
+        self._losses = []
         self._before = None
         if self.alive.device.type == "cpu" and not shared:
             # Reading a number costs nothing here: where all is well, nothing else has to be done.

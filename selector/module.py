@@ -125,6 +125,9 @@ class SelectorModule(pl.LightningModule):
         self.recorded_loss: float | None = None
         self.divergence = Divergence(len(network.seeds))
         self._noise: dict[str, SeedNoise] = {}
+        self._lead = (len(network.seeds), batch_size)  # R, and this process's part of a batch
+        self._scaled = False  # whether a loss scaler multiplies gradients, and skips steps in which they overflow
+        self._shared = False  # whether several processes train the same parameters
         self._made_by = os.getpid()
 
     # ---- what happens in a step -------------------------------------------------------------------------------
@@ -144,7 +147,7 @@ class SelectorModule(pl.LightningModule):
             self._critic_at = step
             with torch.autocast(self.device.type, enabled=False):
                 self.actor_critic.step(self.network)
-        batch = self.problem.sample((len(self.network.seeds), self._local_batch_size), self._noise["items"])
+        batch = self.problem.sample(self._lead, self._noise["items"])
         target = self.problem.oracle(batch).index if self.strategy.needs_target else None
         logits = self.network(batch)
         if batch.mask is not None and self.device.type == "cpu":  # elsewhere it would wait for the device every step
@@ -152,12 +155,12 @@ class SelectorModule(pl.LightningModule):
         # Reduced precision is for the network alone: estimators and critics stay in float32.
         with torch.autocast(self.device.type, enabled=False):
             logits = batch.masked(logits.float())
-            selection = self.strategy.select(logits, self.current_tau, self._noise["strategy"], target)
+            selection = self.strategy.select(logits, self.tau(step), self._noise["strategy"], target)
             losses = (self.critic or self.questions or self.problem.critic)(selection.pick(batch.items), batch)
             objective = self.strategy.surrogate(selection, losses).mean(-1)
             self.train_losses.add(mean_over_processes(objective.detach()))
             if not self.entropy.never:
-                objective = objective - self.entropy(self.trainer.global_step) * entropy(logits).sum(-1).mean(-1)
+                objective = objective - self.entropy(step) * entropy(logits).sum(-1).mean(-1)
         self.divergence.watch(objective)
         return objective.sum()
 
@@ -171,26 +174,17 @@ class SelectorModule(pl.LightningModule):
         """Lists that each seed has been trained on."""
         return self.trainer.global_step * self.batch_size * self.trainer.accumulate_grad_batches
 
-    @property
-    def _local_batch_size(self) -> int:
-        return self.batch_size // self.trainer.world_size
-
-    @property
-    def _scaled(self) -> bool:
-        """Whether a loss scaler multiplies gradients, and skips steps in which they overflow."""
-        return str(self.trainer.precision) == "16-mixed"
-
     def _trained(self) -> list[torch.nn.Parameter]:
         """What the optimizer updates; each ``[R, …]``."""
-        return [*self.network.parameters(), *self.strategy.parameters()]
+        return [p for group in self.trainer.optimizers[0].param_groups for p in group["params"]]
 
     def on_after_backward(self) -> None:
         if self._scaled:
             self.divergence.silence(self._trained())
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002 - Lightning's hook
-        step, shared = self.trainer.global_step + 1, self.trainer.world_size > 1
-        self.divergence.before_step(self._trained(), step, scaled=self._scaled, shared=shared)
+        step = self.trainer.global_step + 1
+        self.divergence.before_step(self._trained(), step, scaled=self._scaled, shared=self._shared)
         if self.optimizer_options.clip is not None:
             clip_per_seed(self.network.parameters(), self.optimizer_options.clip)
 
@@ -210,7 +204,11 @@ class SelectorModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         end_with(self._made_by)  # in processes that Lightning forked
-        shard = (self.trainer.global_rank, self.trainer.world_size)
+        world = self.trainer.world_size
+        shard = (self.trainer.global_rank, world)
+        # Asked in every step: Lightning looks through several objects for an answer.
+        self._lead = (len(self.network.seeds), self.batch_size // world)
+        self._scaled, self._shared = str(self.trainer.precision) == "16-mixed", world > 1
         device = self.trainer.strategy.root_device
         seeds = self.network.seeds
         self._noise = {name: SeedNoise(seeds, name, device, shard) for name in ("items", "strategy")}
