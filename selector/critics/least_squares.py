@@ -24,7 +24,6 @@ class LeastSquares(Critic):
     ``squares``, Z are the centred slots and the centred squares of them.
 
     Args:
-        S: number of slots.
         ridge: > 0, in mean variances of an item; without it two equal picks would leave the weights undetermined.
         squares: whether the decoder reads the square of every slot beside the slot, and so bends. Its weights are still
             solved for. D should be several times what it reads, which is S or 2·S.
