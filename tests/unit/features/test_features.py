@@ -59,7 +59,7 @@ def test_the_concrete_autoencoder_learns() -> None:
 def test_the_command_compares_all_methods(problem: str, tmp_path: Path) -> None:
     console = Console(record=True, width=140)
     options = [f"problem={problem}", "seeds=2", "max_steps=20", "val_every=20", "problem.S=3"]
-    options += ["problem.D=64", "critic.hidden=4"]
+    options += ["problem.D=64"]
     figure = tmp_path / "features.png"
     measured = run_features(options, figure=figure, console=console, decoder_steps=30, concrete_steps=30)
     assert figure.read_bytes().startswith(b"\x89PNG")
