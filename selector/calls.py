@@ -129,7 +129,9 @@ def recount_batches(checkpoint: dict[str, Any], val_every: int, calls: int) -> N
 def optimize(module: pl.LightningModule, objective: torch.Tensor) -> None:
     """One optimizer step without Lightning's hooks: backward pass, clipping, update, learning rate, counters."""
     (optimizer,) = module.trainer.optimizers
-    optimizer.zero_grad()
+    for group in optimizer.param_groups:  # as optimizer.zero_grad() does, which takes ten times as long
+        for parameter in group["params"]:
+            parameter.grad = None
     objective.backward()  # type: ignore[no-untyped-call]  # torch's stub
     module.configure_gradient_clipping(optimizer)
     optimizer.step()

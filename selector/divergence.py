@@ -29,6 +29,7 @@ class Divergence:
         self.alive = torch.ones(seeds, dtype=torch.bool, device=device)
         self.failed_step = torch.zeros(seeds, dtype=torch.int64, device=device)
         self.largest = torch.zeros(seeds, device=device)
+        self._all_alive = True  # known on a CPU; elsewhere looking would wait for the device
         self._losses: list[Tensor] = []
         self._before: list[Tensor] | None = None
         self._parameters: list[nn.Parameter] = []
@@ -65,7 +66,7 @@ class Divergence:
         if self.alive.device.type == "cpu" and not shared:
             # Reading a number costs nothing here: where all is well, nothing else has to be done.
             total = float(losses.sum()) + (0.0 if scaled else float(norms.sum()))
-            if bool(self.alive.all()) and math.isfinite(total):
+            if self._all_alive and math.isfinite(total):
                 torch.maximum(self.largest, norms, out=self.largest)
                 return
         finite = norms.isfinite()
@@ -76,6 +77,7 @@ class Divergence:
             sound = agreed.bool()
         self.failed_step = torch.where(self.alive & ~sound, step, self.failed_step)
         self.alive = self.alive & sound
+        self._all_alive = self.alive.device.type == "cpu" and bool(self.alive.all())
         self.largest = torch.where(self.alive & finite, torch.maximum(self.largest, norms), self.largest)
         for g in grads:
             g.masked_fill_(_like(~self.alive, g), 0.0)
@@ -103,6 +105,7 @@ class Divergence:
         self.alive, self.failed_step, self.largest = (
             state[key].to(device, copy=True) for key in ("alive", "failed_step", "largest")
         )
+        self._all_alive = bool(self.alive.all())
 
 
 class AllFailed(pl.Callback):
