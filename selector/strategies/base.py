@@ -113,15 +113,28 @@ class _Widen(torch.autograd.Function):
         return grads[0].clamp(-largest, largest).to(ctx.dtype)
 
 
-def draw(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
-    """Items drawn from softmax(l): ``[*, S, N] -> [*, S]``, or ``[draws, *, S]`` when ``draws`` is given."""
+def draw(logits: Tensor, noise: Noise) -> Tensor:
+    """Items drawn from softmax(l): ``[*, S, N] -> [*, S]``."""
     # Gumbel-max: the argmax of l + G is a draw of softmax(l), without a cumulative sum that rounds.
-    return perturbed(logits, noise, draws=draws).argmax(-1)
+    return perturbed(logits, noise).argmax(-1)
 
 
-def perturbed(logits: Tensor, noise: Noise, draws: int | None = None) -> Tensor:
-    """l + G, a constant: ``[*, S, N]``, or ``[draws, *, S, N]`` when ``draws`` is given."""
-    return noise.gumbel(logits.shape, draws=draws, dtype=logits.dtype).add_(logits.detach())
+def draw_several(logits: Tensor, noise: Noise, draws: int) -> Tensor:
+    """Independent draws from softmax(l): ``[*, S, N] -> [draws, *, S]``.
+
+    By inverting the distribution function: one random number for a draw in place of N, which cost more than all else.
+    """
+    u = noise.uniform(logits.shape[:-1], draws=draws, dtype=torch.float64)
+    # In float64 the sum rounds by less than any number of draws will notice. An item of probability 0 adds nothing to
+    # it, and "right" looks for the first sum above u·total, so that no draw finds it.
+    sums = (logits.detach() - logits.detach().amax(-1, keepdim=True)).double().exp_().cumsum(-1)
+    index = torch.searchsorted(sums, (u.movedim(0, -1) * sums[..., -1:]).contiguous(), right=True)
+    return index.clamp_(max=logits.shape[-1] - 1).movedim(-1, 0)  # no sum of a seed whose logits are NaN is above
+
+
+def perturbed(logits: Tensor, noise: Noise) -> Tensor:
+    """l + G, a constant: ``[*, S, N]``."""
+    return noise.gumbel(logits.shape, dtype=logits.dtype).add_(logits.detach())
 
 
 def at_perturbed(logits: Tensor, noise: Noise, tau: float) -> BackwardSoftmax:

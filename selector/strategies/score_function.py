@@ -14,7 +14,7 @@ from selector.errors import InvalidInput, check_at_least
 from selector.noise import Noise
 from selector.processes import mean_over_processes
 from selector.selection import Selection
-from selector.strategies.base import Strategy, attach, checked, draw, per_seed
+from selector.strategies.base import Strategy, attach, checked, draw, draw_several, per_seed
 
 
 class Reinforce(Strategy):
@@ -90,7 +90,7 @@ class RLOO(Strategy):
 
     def select(self, logits: Tensor, tau: float, noise: Noise, target: Tensor | None = None) -> Selection:  # noqa: ARG002
         logits = checked(logits, tau)
-        index = draw(logits, noise, draws=self.K)
+        index = draw_several(logits, noise, self.K)
         return Selection(index=index, log_prob=log_probability(logits, index))
 
     def surrogate(self, selection: Selection, losses: Tensor) -> Tensor:
