@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
 from selector import sweep
+from selector.allocation import keep_memory
 from selector.errors import InvalidInput
 from selector.files import sole_process
 from selector.launch import main
@@ -27,6 +28,7 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def train(cfg: DictConfig) -> None:
     """One job."""
+    keep_memory()  # where a cluster's job begins
     from rich.console import Console
 
     from selector.run import run

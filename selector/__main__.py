@@ -235,6 +235,9 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    from selector.allocation import keep_memory
+
+    keep_memory()  # as train.py does
     from rich.console import Console
 
     from selector.bench.command import bench

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from selector import sweep
 from selector.account import import_wandb
+from selector.allocation import keep_memory
 from selector.composing import choose_own, compose_job, continue_run, is_sweep, jobs
 from selector.config import check_config
 from selector.errors import InvalidInput
@@ -194,6 +195,7 @@ def check_job(overrides: list[str], number: int | None) -> Path:
     if number is not None:
         check_launcher(cfg)
     check_config(cfg)  # what is wrong without torch is said at once, not after seconds of importing it
+    keep_memory()
     if OmegaConf.select(cfg, "logger._target_") == "selector.logger.SeedWandb":
         import_wandb()  # before torch
     from selector.experiment import build_experiment, build_logger
