@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import selector as selector_module
 from selector import load
 from selector.__main__ import main as command
 from selector.experiment import build_experiment
@@ -17,6 +18,7 @@ from selector.metrics import HeldOut
 from selector.run import evaluate_run
 from selector.search import Search
 from selector.stored import load_run
+from tests.e2e.test_readme import README, blocks
 from tests.support import CONFIGS, SHORT
 from train import train
 
@@ -118,3 +120,15 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(
     assert err.startswith(f"error: {words}")
     assert not (folder / "none.npz").exists()
     (folder / "few.npy").unlink()
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_commands_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = [block for block in blocks("bash") if "--search" in block]
+    (line,) = [line for line in block.splitlines() if "--search" in line]
+    words = [word if not word.startswith("outputs/") else "outputs/coupled" for word in line.split()[3:]]
+    assert command(words) == 0
+    assert "searched: 1 sweep, 4 choices kept" in capsys.readouterr().out
+    selector, items = load("outputs/coupled"), torch.zeros(2, 8, 1)
+    (call,) = re.findall(r"`(selector\(items, search=.*?\))`", README)
+    assert eval(call, {"selector": selector, "items": items, "Search": selector_module.Search}).index.shape == (2, 4)
