@@ -3,6 +3,7 @@
 Shape legend: B batch · S slots · N items · D features.
 """
 
+import importlib.util
 from collections.abc import Iterator
 
 import torch
@@ -30,28 +31,29 @@ def matmul_rate(device: str) -> float:
     return 2 * n**3 / median_seconds(lambda: a @ a, device)
 
 
-def bytes_moved(shape: tuple[int, int, int, int]) -> int:
+def bytes_moved(shape: tuple[int, int, int, int], stored: bool = True) -> int:
     """What st_gumbel must move at least, forward and backward, if caches hold nothing of this size.
 
     Forward: write the noise, read the logits, write and read the scores. Backward: read the scores, write the gradient.
+    Where the noise is not ``stored``: read the logits in both passes, write the gradient.
     """
     B, S, N, D = shape
-    return _FLOAT * (6 * B * S * N + 2 * B * N * D + 2 * B * S * D)
+    return _FLOAT * ((6 if stored else 3) * B * S * N + 2 * B * N * D + 2 * B * S * D)
 
 
 def rows(device: str) -> Iterator[Row]:
     """Shares of the copy bandwidth (picking) and of the matmul rate (the default network's forward and backward)."""
     bandwidth, rate = copy_bandwidth(device), matmul_rate(device)
     shapes = [*SHAPES, (64, 64, 4096, 16)] if device.startswith("cuda") else SHAPES
+    stored = not (device.startswith("cuda") and importlib.util.find_spec("triton"))  # see selector.fused
     for shape in shapes:
+        moved = bytes_moved(shape, stored)
         ours, _ = steps("st_gumbel", shape, device)
         ours()
         times = [clock(ours, device) for _ in range(9)]
-        case = (
-            "B {} S {} N {} D {}; ".format(*shape) + f"{bytes_moved(shape) / 1e6:.3g} MB at {bandwidth / 1e9:.3g} GB/s"
-        )
+        case = "B {} S {} N {} D {}; ".format(*shape) + f"{moved / 1e6:.3g} MB at {bandwidth / 1e9:.3g} GB/s"
         target = 0.6 if shape not in SHAPES else None
-        shares = [bytes_moved(shape) / bandwidth / t for t in times]
+        shares = [moved / bandwidth / t for t in times]
         yield Row.of("share of copy bandwidth, st_gumbel", case, shares, target, at_least=True)
     for R in (1, 16):
         network = MLP(N=8, S=4, seeds=range(R), width=WIDTH).to(device)
