@@ -192,7 +192,7 @@ def evaluate_run(
     if search is not None:
         sweeps = "1 sweep" if search.sweeps == 1 else f"{search.sweeps} sweeps"
         console.print(
-            f"searched: {sweeps}, {search.width} choices kept, from the network's choice; at most "
+            f"searched: regret after {sweeps} with {search.width} choices kept, from the network's choice; at most "
             f"{search.queries(problem.S, problem.N):,} losses a list. The same from a random choice ends with regret "
             f"{result.mean('random_searched_regret'):.4f}.",
             **LINE,

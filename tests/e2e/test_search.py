@@ -64,7 +64,9 @@ def test_evaluate_measures_what_a_selector_with_a_search_chooses(name: str, caps
     assert command(["evaluate", str(run), "--search", "2", "--width", "3"]) == 0
     shown = capsys.readouterr().out
     assert "searched" in shown
-    assert re.search(r"searched: 2 sweeps, 3 choices kept, .* a random choice ends with regret 0\.\d{4}\.", shown)
+    assert re.search(
+        r"searched: regret after 2 sweeps with 3 choices kept.* a random choice ends with regret 0\.\d{4}\.", shown
+    )
     cfg = load_run(run, "result.json")
     metrics = evaluate_run(cfg, run, "last", Console(quiet=True), search=Search(2, 3))
     for r in range(cfg.seeds):
@@ -128,7 +130,7 @@ def test_the_commands_of_the_readme_run(capsys: pytest.CaptureFixture[str]) -> N
     (line,) = [line for line in block.splitlines() if "--search" in line]
     words = [word if not word.startswith("outputs/") else "outputs/coupled" for word in line.split()[3:]]
     assert command(words) == 0
-    assert "searched: 1 sweep, 4 choices kept" in capsys.readouterr().out
+    assert "searched: regret after 1 sweep with 4 choices kept" in capsys.readouterr().out
     selector, items = load("outputs/coupled"), torch.zeros(2, 8, 1)
     (call,) = re.findall(r"`(selector\(items, search=.*?\))`", README)
     assert eval(call, {"selector": selector, "items": items, "Search": selector_module.Search}).index.shape == (2, 4)
