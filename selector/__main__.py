@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selector.allocation import keep_memory
 from selector.bench import SECTIONS
 from selector.errors import InvalidInput, check_at_least
 from selector.stopping import Stopped, TerminateAsStopped
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     benching.set_defaults(do=_bench)
     arguments = parser.parse_args(argv)
     arguments.argv = sys.argv[1:] if argv is None else argv
+    keep_memory()  # before torch is imported, as train.py does
     try:
         do: Command = arguments.do
         return do(arguments)
@@ -235,9 +237,6 @@ def _probe(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from selector.allocation import keep_memory
-
-    keep_memory()  # as train.py does
     from rich.console import Console
 
     from selector.bench.command import bench
