@@ -116,7 +116,7 @@ def _fill(out, keys, draw, high, first, rows, N, blocks, KIND: tl.constexpr, PER
     stream = (tl.program_id(0) // blocks).to(tl.int64)
     counter = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     in_row = tl.cdiv(N, PER)
-    a, b, c, d = words(tl.load(keys + stream), draw, counter + first * in_row)
+    a, b, c, d = words(tl.load(keys + stream), draw, counter + first.to(tl.int64) * in_row)
     if PER == 4:
         if KIND == "normal":
             a, b = _normals(_unit(a), _unit(b))

@@ -157,14 +157,12 @@ def evaluate_search(network: Network, problem: Problem, held_out: HeldOut, searc
     network.eval()
     # The same for every seed and run: a property of the problem.
     luck = Noise(0, "search", held_out.batch.items.device)
-    at_random = random_choices(held_out.batch, problem.S, 1, luck, problem.without_replacement)
-    no_preference = luck.uniform([V, problem.S, problem.N])
     from_network = torch.zeros(R, dtype=torch.float64, device=held_out.batch.items.device)
     from_random = torch.zeros_like(from_network[0])
     size = max(1, _CHUNK // (R * problem.S * problem.N))
     for start in range(0, V, size):
-        part = slice(start, min(size + start, V))
-        batch = held_out.batch.narrow(start, part.stop - start)
+        lists = min(size, V - start)
+        batch = held_out.batch.narrow(start, lists)
 
         def searched(index: Tensor, logits: Tensor, batch: Batch = batch) -> Tensor:
             found = search(problem.critic, batch, index, logits, problem.without_replacement)
@@ -173,7 +171,8 @@ def evaluate_search(network: Network, problem: Problem, held_out: HeldOut, searc
         logits = batch.masked(network(batch.expand(R)).float())
         for r, choices in enumerate(problem.choose(logits)):
             from_network[r] += searched(choices, logits[r])
-        from_random += searched(at_random[0, part], no_preference[part])
+        at_random = random_choices(batch, problem.S, 1, luck, problem.without_replacement)
+        from_random += searched(at_random[0], luck.uniform([lists, problem.S, problem.N]))
     network.train(training)
     best, random = held_out.oracle.loss.double().mean(), held_out.oracle.random_loss.double().mean()
     return {

@@ -49,7 +49,7 @@ def predict(
         InvalidInput: for a file that cannot be used, with the key "items", an ``out`` that cannot be written, and a
             search where the critic is not known.
     """
-    selector.check_search(search)
+    selector.check_search(search, "--search")
     lists = _read(selector, items, columns)
     L, S, D = len(lists), selector.S, selector.D
     arrays: dict[str, tuple[Sequence[int], str]] = {

@@ -174,7 +174,7 @@ def evaluate_run(
     experiment = build_experiment(cfg, measuring=True)
     network, problem = experiment.network, experiment.problem
     if search is not None:
-        search.check(problem.critic)
+        search.check(problem.critic, "--search")
     fill(network, under(state["state_dict"], "network."), path)
     step = state["global_step"]
     held_out = HeldOut.draw(problem, cfg.held_out)

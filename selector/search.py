@@ -22,7 +22,7 @@ class Search:
     first.
 
     Args:
-        sweeps: how often to go over all slots, >= 1; it ends earlier when a sweep changes nothing.
+        sweeps: how often to go over all slots, >= 1; it ends earlier when a sweep changes nothing of what is kept.
         width: choices kept for every list, >= 1.
 
     Raises:
@@ -50,15 +50,19 @@ class Search:
         )
         return found[0]
 
-    def check(self, critic: Critic) -> None:
+    def check(self, critic: Critic, key: str = "search") -> None:
         """Refuse a critic that cannot be searched with.
+
+        Args:
+            critic: the critic.
+            key: what a message names.
 
         Raises:
             InvalidInput: when it is an estimate.
         """
         if not critic.exact:
             because = f"must be left out: {critic.title} is an estimate, and a search finds what it errs about"
-            raise InvalidInput("search", self.sweeps, because)
+            raise InvalidInput(key, self.sweeps, because)
 
     def queries(self, S: int, N: int) -> int:
         """Losses of a list that the critic is asked for if no sweep is left out; the first slots have fewer to try."""
@@ -108,7 +112,7 @@ def coordinate_search(
     S = index.shape[-1]
     if order is None:
         order = torch.arange(S, device=index.device).expand(index.shape[1], S)
-    kept, losses = index.unsqueeze(0), judge(critic, batch, index).unsqueeze(0)  # [W, K, V, S], [W, K, V]
+    kept, losses = index.unsqueeze(0), _never_nan(judge(critic, batch, index)).unsqueeze(0)  # [W, K, V, S], [W, K, V]
     for _ in range(sweeps):
         before = losses
         for slot in order.unbind(-1):
@@ -131,11 +135,16 @@ def _losses_of_changes(critic: Critic, batch: Batch, kept: Tensor, losses: Tenso
         shape = (W, len(items), K, V)
         changed = change(kept.unsqueeze(1).expand(*shape, S), slot, items.view(-1, 1, 1).expand(shape), trade)
         queries = changed.flatten(0, 2)
-        part = judge(critic, batch, queries).masked_fill(~are_allowed(batch, queries), float("inf"))
+        part = _never_nan(judge(critic, batch, queries)).masked_fill(~are_allowed(batch, queries), float("inf"))
         parts.append(part.view(shape))
     # A choice keeps its loss to the last bit, or rounding would look like progress.
     own = kept.gather(-1, slot.expand(W, K, V).unsqueeze(-1)).movedim(-1, 1)  # [W, 1, K, V]
     return torch.cat(parts, 1).scatter(1, own, losses.unsqueeze(1))
+
+
+def _never_nan(losses: Tensor) -> Tensor:
+    """NaN as inf: the smallest of several numbers with a NaN among them is NaN."""
+    return losses.nan_to_num(nan=float("inf"), posinf=float("inf"), neginf=float("-inf"))
 
 
 def _best_changes(table: Tensor, kept: Tensor, slot: Tensor, width: int, trade: bool) -> tuple[Tensor, Tensor]:

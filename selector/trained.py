@@ -120,7 +120,7 @@ class Selector:
 
         return Picks(**{f.name: whole(f.name) for f in fields(Picks)})
 
-    def check_search(self, search: Search | None) -> None:
+    def check_search(self, search: Search | None, key: str = "search") -> None:
         """Refuse a search where there is nothing to search with.
 
         Raises:
@@ -129,8 +129,8 @@ class Selector:
         if search is None:
             return
         if self.critic is None:
-            raise InvalidInput("search", search.sweeps, f"needs the critic; {self.why_no_loss}")
-        search.check(self.critic)
+            raise InvalidInput(key, search.sweeps, f"needs the critic; {self.why_no_loss}")
+        search.check(self.critic, key)
 
     def lists_at_once(self, N: int) -> int:
         """How many lists of N items fit into one chunk."""

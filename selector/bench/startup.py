@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from selector.bench.measure import Row
 
@@ -28,20 +28,23 @@ def seconds(command: Sequence[str], folder: str, exit_code: int = 0, first_step_
         first_step_of: the name of a run: only the time until its first training step is in metrics.csv, validated.
 
     Raises:
-        RuntimeError: when it ends with another code than ``exit_code``.
+        RuntimeError: when it ends with another code than ``exit_code``, or without a first step.
     """
-    began, taken = time.perf_counter(), None
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if first_step_of is not None:
-        metrics = Path(folder) / "outputs" / first_step_of / "metrics.csv"
-        while process.poll() is None and taken is None:
+    metrics = None if first_step_of is None else Path(folder) / "outputs" / first_step_of / "metrics.csv"
+    with TemporaryFile("w+") as complaints:  # a pipe that nobody reads would be full one day
+        began, taken = time.perf_counter(), None
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=complaints)
+        while metrics is not None and taken is None and process.poll() is None:
             time.sleep(0.005)
             if metrics.exists() and "\n1," in metrics.read_text(encoding="utf-8"):
                 taken = time.perf_counter() - began
-    _, complaints = process.communicate()
-    if process.returncode != exit_code:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {complaints[-500:]}")
-    return time.perf_counter() - began if taken is None else taken
+        process.wait()
+        whole = time.perf_counter() - began
+        complaints.seek(0)
+        if process.returncode != exit_code or (metrics is not None and taken is None):
+            why = f"ended with {process.returncode}: {complaints.read()[-500:]}"
+            raise RuntimeError(f"{' '.join(command)} {why}")
+    return whole if taken is None else taken
 
 
 def rows(repeat: int = 3) -> Iterator[Row]:

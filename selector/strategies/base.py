@@ -129,12 +129,13 @@ def draw_several(logits: Tensor, noise: Noise, draws: int) -> Tensor:
     # it, and "right" looks for the first sum above u·total, so that no draw finds it.
     sums = (logits.detach() - logits.detach().amax(-1, keepdim=True)).double().exp_().cumsum(-1)
     index = torch.searchsorted(sums, (u.movedim(0, -1) * sums[..., -1:]).contiguous(), right=True)
-    return index.clamp_(max=logits.shape[-1] - 1).movedim(-1, 0)  # no sum of a seed whose logits are NaN is above
+    return index.clamp(max=logits.shape[-1] - 1).movedim(-1, 0)  # no sum of a seed whose logits are NaN is above
 
 
 def perturbed(logits: Tensor, noise: Noise) -> Tensor:
     """l + G, a constant: ``[*, S, N]``."""
-    return noise.gumbel(logits.shape, dtype=logits.dtype).add_(logits.detach())
+    G = noise.gumbel(logits.shape, dtype=logits.dtype)
+    return G.add_(logits.detach()) if eager() else G + logits.detach()  # vmap may have several l for one G
 
 
 def at_perturbed(logits: Tensor, noise: Noise, tau: float) -> BackwardSoftmax:

@@ -108,8 +108,8 @@ class _Condition(torch.autograd.Function):
         below = torch.minimum(top, d)
         # logaddexp in two terms, which no finite entry overflows. Not softplus, whose rounding depends on where in the
         # tensor an element lies: seeds would differ in the last bit between a stacked run and one alone.
-        below.sub_(d.sub_(top).abs_().neg_().exp_().log1p_())
-        return below.scatter_(-1, place, top)
+        below = below - (d - top).abs_().neg_().exp_().log1p_()
+        return below.scatter(-1, place, top)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004

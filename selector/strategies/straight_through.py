@@ -128,6 +128,6 @@ class DecoupledST(Strategy):
         tau_f = tau if self.tau_f is None else self.tau_f
         tau_b = tau if self.tau_b is None else self.tau_b
         # argmax(l + tau_f·G) = argmax(l/tau_f + G): a draw of softmax(l/tau_f).
-        scores = noise.gumbel(logits.shape, dtype=logits.dtype).mul_(tau_f).add_(logits.detach())
+        scores = noise.gumbel(logits.shape, dtype=logits.dtype).mul_(tau_f) + logits.detach()
         at = SoftmaxAt(logits, scores if self.backward_noise else logits.detach(), tau_b)
         return Selection(index=scores.argmax(-1).unsqueeze(0), softmax=at)

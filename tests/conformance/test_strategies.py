@@ -138,6 +138,32 @@ def test_any_leading_dims(name: str, lead: tuple[int, ...]) -> None:
     assert step.grad.isfinite().all()
 
 
+# What vmap cannot do to them, and why.
+NOT_UNDER_VMAP = {
+    "relax": "differentiates within the estimator",
+    "st_gumbel_sequential": "looks at the data to refuse slots without an item",
+    "entmax_st": "the library's functions have no rule for it",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in names("strategy") if name not in NOT_UNDER_VMAP])
+def test_vmap_of_a_gradient_is_the_gradient_of_every_list(name: str) -> None:
+    """With the same noise for every list, for a stream knows nothing of vmap."""
+    logits, items, target = inputs((3,))
+    made = case(name)
+    made.strategy.eval()  # a state per seed is not one per list
+
+    def objective(logits: Tensor, items: Tensor, target: Tensor) -> Tensor:
+        selection = made.strategy.select(logits, made.tau, Noise(7, "vmap"), target)
+        return made.strategy.surrogate(selection, quadratic(selection.pick(items)))
+
+    together = torch.func.vmap(torch.func.grad(objective), randomness="same")(logits, items, target)
+    for b in range(3):
+        leaf = logits[b].clone().requires_grad_()
+        (alone,) = torch.autograd.grad(objective(leaf, items[b], target[b]), leaf)
+        torch.testing.assert_close(together[b], alone, rtol=1e-9, atol=1e-12)
+
+
 @every_strategy
 def test_leading_dims_are_only_a_shape(name: str) -> None:
     logits, items, target = inputs((6,))

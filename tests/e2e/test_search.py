@@ -106,7 +106,7 @@ def test_predict_searches(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         ("coupled", ["--search", "0"], "--search=0: must be >= 1"),
         ("coupled", ["--search", "1", "--width", "0"], "--width=0: must be >= 1"),
         ("coupled", ["--width", "2"], "--width=2: goes with --search SWEEPS"),
-        ("noisy", ["--search", "1"], "search=1: must be left out: searched_rewards.luck is an estimate"),
+        ("noisy", ["--search", "1"], "--search=1: must be left out: searched_rewards.luck is an estimate"),
     ],
 )
 @pytest.mark.parametrize("what", ["evaluate", "predict"])

@@ -7,7 +7,7 @@ from torch import Tensor
 pytest.importorskip("triton", reason="needs Triton: pip install triton")
 
 from selector import fused
-from selector.counters import Counters
+from selector.counters import Counters, GumbelDraw
 from selector.fused import SoftmaxAtDraw
 from selector.noise import Noise, Replay, SeedNoise
 from selector.selection import Selection, SoftmaxAt
@@ -72,6 +72,16 @@ def test_the_noise_of_two_processes_makes_up_the_whole(N: int, kernels: torch.de
         assert torch.equal(draw.make([2, 2, 3, N]), mine)
         logits = torch.zeros(2, 2, 3, N, device=kernels)
         assert torch.equal(SoftmaxAtDraw(logits, draw, TAU).argmax(), mine.argmax(-1))
+
+
+def test_far_into_a_draw_the_noise_is_the_same_everywhere(kernels: torch.device) -> None:
+    """A rank's part may begin behind 2^31 counters: not a number of 32 bits."""
+    draw = GumbelDraw(torch.tensor([5], device=kernels), draw=3, first=2**22)
+    logits = torch.zeros(1, 1, 2**15, device=kernels)
+    expected = draw.make(logits.shape).argmax(-1)
+    assert torch.equal(fused.perturbed_argmax(logits, draw), expected)
+    begin = GumbelDraw(draw.keys, draw.draw, first=0)
+    assert not torch.equal(begin.make(logits.shape), draw.make(logits.shape))
 
 
 @every_shape

@@ -129,3 +129,23 @@ def test_queries_are_counted(sweeps: int, width: int) -> None:
 def test_bad_values_are_refused(key: str, values: tuple[int, int]) -> None:
     with pytest.raises(InvalidInput, match=f"{key}=0"):
         Search(*values)
+
+
+class HalfBlind(Teacher):
+    """Is NaN for choices whose first value is above a half, as a critic may be outside of what it was made for."""
+
+    def forward(self, slots: Tensor, batch: Batch) -> Tensor:
+        return super().forward(slots, batch).masked_fill(slots[..., 0, 0] > 0.5, float("nan"))
+
+
+@widths
+def test_a_choice_that_cannot_be_judged_is_never_better(width: int) -> None:
+    batch, critic = lists(), HalfBlind(S, D)
+    begin = batch.items[..., 0].argmin(-1).view(1, V, 1).expand(1, V, S)
+    before = judge(critic, batch, begin)
+    assert before.isfinite().any()
+    index, loss = coordinate_search(critic, batch, begin, width=width)
+    after = judge(critic, batch, index)
+    assert after[before.isfinite()].isfinite().all()
+    assert (after <= before)[before.isfinite()].all()
+    torch.testing.assert_close(loss[before.isfinite()], after[before.isfinite()])
