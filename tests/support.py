@@ -1,6 +1,7 @@
 """What several test files share: composing configurations, and a small problem to train on."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 import selector.config  # noqa: F401 - registers the schema that configs/train.yaml starts from
 from selector.critics import TargetValue
 from selector.items import Uniform
+from selector.launch import main
 from selector.networks import MLP
 from selector.problems import Problem
 
@@ -54,6 +56,18 @@ def own_module(folder: Path, name: str, source: str) -> Iterator[None]:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
         yield
+
+
+def train_runs(folder: Path, runs: Mapping[str, Sequence[str]]) -> None:
+    """Short runs in ``folder``/outputs: name -> overrides."""
+    from train import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, overrides in runs.items():
+            arguments = [*SHORT, *overrides, f"name={name}", "logger=none"]
+            patch.setattr(sys, "argv", ["train.py", *arguments])
+            assert main(train, CONFIGS, arguments) == 0
 
 
 def small_problem(N: int = 4, S: int = 2, D: int = 1) -> Problem:

@@ -1,7 +1,6 @@
 """A trained selector whose choices the critic improves: evaluate, predict and load with a search."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,12 @@ import selector as selector_module
 from selector import load
 from selector.__main__ import main as command
 from selector.experiment import build_experiment
-from selector.launch import main
 from selector.metrics import HeldOut
 from selector.run import evaluate_run
 from selector.search import Search
 from selector.stored import load_run
 from tests.e2e.test_readme import README, blocks
-from tests.support import CONFIGS, SHORT
-from train import train
+from tests.support import train_runs
 
 RUNS = {
     "coupled": ["problem=sum_target", "network=pointer", "seeds=2"],
@@ -39,14 +36,8 @@ def luck(slots, *, generator: np.random.Generator):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
-    patch = pytest.MonkeyPatch()
-    patch.chdir(folder)
     (folder / "searched_rewards.py").write_text(REWARD)
-    for name, overrides in RUNS.items():
-        arguments = [*SHORT, *overrides, f"name={name}", "logger=none"]
-        patch.setattr(sys, "argv", ["train.py", *arguments])
-        assert main(train, CONFIGS, arguments) == 0
-    patch.undo()
+    train_runs(folder, RUNS)
     return folder
 
 

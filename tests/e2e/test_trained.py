@@ -16,14 +16,12 @@ from selector.__main__ import main as command
 from selector.errors import InvalidInput
 from selector.experiment import build_experiment
 from selector.history import read_history
-from selector.launch import main
 from selector.loading import read_checkpoint
 from selector.metrics import HeldOut, evaluate
 from selector.stored import load_run
 from tests.e2e.test_readme import blocks
-from tests.support import CONFIGS, ROOT, SHORT
+from tests.support import ROOT, SHORT, train_runs
 from tests.unit.items.test_file import TABLE, lists, write
-from train import train
 
 # Three kinds of runs: a table with context, lists of different length and three seeds; the plain one; and one without
 # replacement.
@@ -39,14 +37,8 @@ RUNS = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with the runs in it."""
     folder = tmp_path_factory.mktemp("trained")
-    patch = pytest.MonkeyPatch()
-    patch.chdir(folder)
     write(folder / "hands.csv")
-    for name, overrides in RUNS.items():
-        arguments = [*SHORT, *overrides, f"name={name}", "logger=none"]
-        patch.setattr(sys, "argv", ["train.py", *arguments])
-        assert main(train, CONFIGS, arguments) == 0
-    patch.undo()
+    train_runs(folder, RUNS)
     return folder
 
 
