@@ -165,7 +165,7 @@ def launch_jobs(
     """
     if launcher == "submitit_local":  # joblib shares the cores out by itself
         # Threads that share a core wait for each other most of the time.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // len(folders))))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(folders))))
     with sweep.watched(folders):
         try:
             # As hydra.main does it, but for the launcher's own errors, which it would print in full.
