@@ -92,14 +92,16 @@ def watched(folders: Sequence[Path], every: float = 2.0) -> Iterator[None]:
 
     def watch() -> None:
         began, failed, total = time.perf_counter(), 0, len(waiting)
-        while waiting and not over.wait(every):
+        last = False
+        while waiting and not last:
+            last = over.wait(every)  # the last jobs end just before all is over
             ended = {folder for folder in waiting if (folder / RESULT).exists() or (folder / FAILED).exists()}
             if not ended:
                 continue
             waiting.difference_update(ended)
             failed += sum((folder / FAILED).exists() for folder in ended)
             line = f"{total - len(waiting)}/{total} jobs ended"
-            line += f", {_left(total - len(waiting), total, began)}" if waiting else ""
+            line += f", {_left(total - len(waiting), total, began)}" if waiting and not last else ""
             print(line + (f", {failed} failed" if failed else ""), file=sys.stderr)
 
     # What failed before has its error.txt until it starts again.

@@ -113,7 +113,8 @@ def test_a_sweep_of_which_a_fifth_is_disturbed(
     """Five jobs, or as many as SELECTOR_SLURM_JOBS says. None is lost, none runs twice, all end as their twins."""
     total = int(os.environ.get("SELECTOR_SLURM_JOBS", "5"))
     chance = random.Random(total)
-    sweep_of = ("max_steps=600", "val_every=20", "seed=" + ",".join(map(str, range(total))))
+    # Long enough to live, on a fast machine too, when its moment has come.
+    sweep_of = ("max_steps=2000", "val_every=20", "seed=" + ",".join(map(str, range(total))))
     left = {number: chance.choice(["kill", "warn", "requeue"]) for number in chance.sample(range(total), total // 5)}
     disturbed = len(left)
     process = start(*sweep_of)

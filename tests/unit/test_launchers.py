@@ -105,6 +105,10 @@ def test_jobs_elsewhere_are_seen_by_their_folders(tmp_path: Path, capsys: pytest
             time.sleep(0.01)
             err += capsys.readouterr().err
     assert err.startswith("1/3 jobs ended, about ")
+    with sweep.watched([folders[0], tmp_path / "e"], every=60):  # over long before the next look
+        (tmp_path / "e").mkdir()
+        (tmp_path / "e" / sweep.RESULT).touch()
+    assert capsys.readouterr().err == "1/1 jobs ended\n"
     (folders[2] / sweep.FAILED).write_text("ValueError: why\n\nTraceback")
     assert sweep.end(folders) == 3
     assert capsys.readouterr().err.splitlines() == [
@@ -132,4 +136,4 @@ def test_a_launcher_that_breaks_is_one_line_and_the_jobs_that_are_done_count(
     assert main(lambda: None, CONFIGS, argv) == 3
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "error: hydra/launcher=joblib: a worker"
-    assert err[1:3] == ["did not start: sweep/1-st_gumbel-seed_question", "1 of 2 jobs done"]
+    assert err[1:4] == ["1/2 jobs ended", "did not start: sweep/1-st_gumbel-seed_question", "1 of 2 jobs done"]
